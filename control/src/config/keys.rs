@@ -1,0 +1,578 @@
+//! The table of every key: path, environment variable, type, default, range and text. The file
+//! reader, the environment, the flags, the printed sample and `docs/configuration.md` are all made
+//! from it.
+
+use super::value::{Kind, Value};
+
+/// One setting.
+pub struct Key {
+    /// Where it stands in the TOML file, dotted.
+    pub path: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// The flag of `sluice serve`, without dashes, for the main settings.
+    pub flag: Option<&'static str>,
+    /// What it may hold.
+    pub kind: Kind,
+    /// The default, in TOML.
+    pub default: &'static str,
+    /// What it does, its unit and range.
+    pub doc: &'static str,
+    /// Whether the value must not be shown.
+    pub secret: bool,
+    /// Set for keys that rtcd knows and that have no effect here.
+    pub without_effect: bool,
+    /// Refuses a value that cannot work, with what would be right.
+    pub check: fn(&Value) -> Result<(), String>,
+}
+
+impl Key {
+    const fn new(path: &'static str, env: &'static str, kind: Kind, default: &'static str) -> Self {
+        Self {
+            path,
+            env,
+            flag: None,
+            kind,
+            default,
+            doc: "",
+            secret: false,
+            without_effect: false,
+            check: |_| Ok(()),
+        }
+    }
+
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn without_effect(mut self) -> Self {
+        self.without_effect = true;
+        self
+    }
+
+    const fn check(mut self, check: fn(&Value) -> Result<(), String>) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// The key of this path: exactly, else ignoring case, as rtcd matches them.
+    pub fn find(path: &str) -> Option<&'static Key> {
+        KEYS.iter()
+            .find(|k| k.path == path)
+            .or_else(|| KEYS.iter().find(|k| k.path.eq_ignore_ascii_case(path)))
+    }
+
+    /// The known path that looks most like `path`, if any looks like it at all.
+    pub fn nearest(path: &str) -> Option<&'static str> {
+        let lower = path.to_ascii_lowercase();
+        let (distance, nearest) =
+            KEYS.iter().map(|k| (edit_distance(&lower, k.path), k.path)).min()?;
+        (distance <= path.len().max(6) / 3).then_some(nearest)
+    }
+}
+
+/// Insertions, deletions and substitutions between two short texts; anything over 128 bytes is far
+/// from everything.
+fn edit_distance(a: &str, b: &str) -> usize {
+    if a.len() > 128 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn not_empty(field: &str, value: &Value) -> Result<(), String> {
+    match value.as_text() {
+        Some("") => Err(format!("invalid {field} value: should not be empty")),
+        _ => Ok(()),
+    }
+}
+
+fn in_range(field: &str, value: &Value, min: i64, max: i64) -> Result<(), String> {
+    match value.as_int() {
+        Some(n) if !(min..=max).contains(&n) => {
+            Err(format!("invalid {field} value: {n} is not in the range {min} to {max}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_of(field: &str, value: &Value, choices: &[&str]) -> Result<(), String> {
+    match value.as_text() {
+        Some(text) if !choices.iter().any(|c| c.eq_ignore_ascii_case(text)) => {
+            Err(format!("invalid {field} value: {text:?} is not one of {}", choices.join(", ")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn addresses(field: &str, value: &Value) -> Result<(), String> {
+    let text = value.as_text().unwrap_or("");
+    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        if part.parse::<std::net::IpAddr>().is_err() {
+            return Err(format!(
+                "invalid {field} value: {part:?} is not an IP address; give a comma-separated list"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn log_level(field: &str, value: &Value) -> Result<(), String> {
+    one_of(field, value, LEVELS)
+}
+
+/// rtcd's levels, each of which enables those before it.
+pub const LEVELS: &[&str] =
+    &["panic", "fatal", "error", "warn", "info", "debug", "trace", "stdlog"];
+
+/// Every key, in the order of the sample file.
+pub const KEYS: &[Key] = &[
+    Key::new("api.http.listen_address", "RTCD_API_HTTP_LISTENADDRESS", Kind::Text, r#"":8045""#)
+        .flag("listen-address")
+        .doc(
+            "Address and port of the HTTP API and the call page: `host:port`; without \
+                 a host all addresses, IPv4 and IPv6.",
+        )
+        .check(|v| {
+            not_empty("ListenAddress", v)?;
+            let text = v.as_text().unwrap_or("");
+            super::listen_addresses(text)
+                .map(|_| ())
+                .map_err(|e| format!("invalid ListenAddress value: {e}"))
+        }),
+    Key::new("api.http.connections_max", "SLUICE_API_HTTP_CONNECTIONS_MAX", Kind::Int, "4096")
+        .doc(
+            "HTTP connections and WebSockets open at a time, 1 to 1000000; further \
+                 ones wait in the kernel.",
+        )
+        .check(|v| in_range("ConnectionsMax", v, 1, 1_000_000)),
+    Key::new("api.http.header_timeout_s", "SLUICE_API_HTTP_HEADER_TIMEOUT_S", Kind::Int, "10")
+        .doc(
+            "Seconds a client may take to send the header of a request, 1 to 600. An \
+                 idle connection is closed after it too.",
+        )
+        .check(|v| in_range("HeaderTimeout", v, 1, 600)),
+    Key::new("api.http.body_timeout_s", "SLUICE_API_HTTP_BODY_TIMEOUT_S", Kind::Int, "10")
+        .doc("Seconds a client may take to send the body of a request, 1 to 600.")
+        .check(|v| in_range("BodyTimeout", v, 1, 600)),
+    Key::new("api.http.tls.enable", "RTCD_API_HTTP_TLS_ENABLE", Kind::Bool, "false")
+        .doc("Serve HTTPS instead of HTTP."),
+    Key::new("api.http.tls.cert_file", "RTCD_API_HTTP_TLS_CERTFILE", Kind::Text, r#""""#)
+        .doc("PEM file with the certificate chain. Needed with `api.http.tls.enable`."),
+    Key::new("api.http.tls.cert_key", "RTCD_API_HTTP_TLS_CERTKEY", Kind::Text, r#""""#)
+        .doc("PEM file with the private key. Needed with `api.http.tls.enable`."),
+    Key::new("api.native.token", "SLUICE_API_TOKEN", Kind::Text, r#""""#)
+        .secret()
+        .doc(
+            "Bearer token for the native API, WHIP and WHEP: at least 16 characters \
+                 without spaces. Empty: only clients on this host are answered.",
+        )
+        .check(|v| match v.as_text() {
+            Some(t)
+                if !t.is_empty() && (t.len() < 16 || !t.bytes().all(|b| b.is_ascii_graphic())) =>
+            {
+                Err("invalid Token value: should be at least 16 visible ASCII \
+                         characters, or empty"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }),
+    Key::new("api.security.enable_admin", "RTCD_API_SECURITY_ENABLEADMIN", Kind::Bool, "false")
+        .without_effect()
+        .doc("Whether rtcd's client registration accepts the admin key."),
+    Key::new(
+        "api.security.admin_secret_key",
+        "RTCD_API_SECURITY_ADMINSECRETKEY",
+        Kind::Text,
+        r#""""#,
+    )
+    .secret()
+    .without_effect()
+    .doc("The admin key. Needed with `api.security.enable_admin`."),
+    Key::new(
+        "api.security.allow_self_registration",
+        "RTCD_API_SECURITY_ALLOWSELFREGISTRATION",
+        Kind::Bool,
+        "false",
+    )
+    .without_effect()
+    .doc("Whether rtcd's clients may register themselves."),
+    Key::new(
+        "api.security.session_cache.expiration_minutes",
+        "RTCD_API_SECURITY_SESSIONCACHE_EXPIRATIONMINUTES",
+        Kind::Int,
+        "1440",
+    )
+    .without_effect()
+    .doc("Minutes that a bearer token of rtcd's login is good for; above 0.")
+    .check(|v| in_range("ExpirationMinutes", v, 1, i64::MAX)),
+    Key::new("rtc.ice_address_udp", "RTCD_RTC_ICEADDRESSUDP", Kind::Text, r#""""#)
+        .flag("ice-address-udp")
+        .doc(
+            "Local IP addresses for media over UDP, comma-separated. Empty: all \
+                 addresses of interfaces that are up, link-local ones excepted.",
+        )
+        .check(|v| addresses("ICEAddressUDP", v)),
+    Key::new("rtc.ice_port_udp", "RTCD_RTC_ICEPORTUDP", Kind::Int, "8443")
+        .flag("ice-port-udp")
+        .doc("UDP port for media, 80 to 49151.")
+        .check(|v| in_range("ICEPortUDP", v, 80, 49151)),
+    Key::new("rtc.ice_address_tcp", "RTCD_RTC_ICEADDRESSTCP", Kind::Text, r#""""#)
+        .flag("ice-address-tcp")
+        .doc("Local IP addresses for media over TCP, as `rtc.ice_address_udp`.")
+        .check(|v| addresses("ICEAddressTCP", v)),
+    Key::new("rtc.ice_port_tcp", "RTCD_RTC_ICEPORTTCP", Kind::Int, "8443")
+        .flag("ice-port-tcp")
+        .doc("TCP port for media, 80 to 49151.")
+        .check(|v| in_range("ICEPortTCP", v, 80, 49151)),
+    Key::new("rtc.enable_ipv6", "RTCD_RTC_ENABLEIPV6", Kind::Bool, "false")
+        .flag("enable-ipv6")
+        .doc(
+            "Listen for media on IPv6 addresses too, and advertise them. IPv6 \
+                 addresses that are listed by hand are used in any case.",
+        ),
+    Key::new("rtc.advertise_loopback", "SLUICE_RTC_ADVERTISE_LOOPBACK", Kind::Text, r#""auto""#)
+        .flag("advertise-loopback")
+        .doc(
+            "Whether candidates on loopback addresses are advertised: `always`, \
+                 `never`, or `auto`, for clients that signal from this host or when there \
+                 is no other address.",
+        )
+        .check(|v| one_of("AdvertiseLoopback", v, &["auto", "always", "never"])),
+    Key::new("rtc.ice_host_override", "RTCD_RTC_ICEHOSTOVERRIDE", Kind::Text, r#""""#)
+        .flag("ice-host-override")
+        .doc(
+            "IP address that is advertised instead of the local ones, for hosts \
+                 behind a one-to-one NAT. rtcd's host names and mapping lists \
+                 (`external/internal`, comma-separated) are checked and have no effect \
+                 yet.",
+        )
+        .check(host_override),
+    Key::new(
+        "rtc.ice_host_port_override",
+        "RTCD_RTC_ICEHOSTPORTOVERRIDE",
+        Kind::TextOrInt,
+        r#""""#,
+    )
+    .without_effect()
+    .doc(
+        "Port that is advertised instead of the local ones: a port of 80 to \
+                 49151, or `localIP/port` pairs, comma-separated.",
+    )
+    .check(host_port_override),
+    Key::new("rtc.ice_servers", "RTCD_RTC_ICESERVERS", Kind::IceServers, "[]")
+        .doc(
+            "STUN and TURN servers that WHIP and WHEP clients are told of: a list of \
+                 URLs, or of tables with `urls`, `username` and `credential`. In the \
+                 environment: JSON.",
+        )
+        .check(ice_servers),
+    Key::new("rtc.udp_sockets_count", "RTCD_RTC_UDPSOCKETSCOUNT", Kind::Int, "100")
+        .without_effect()
+        .doc(
+            "UDP sockets of rtcd, above 0 (its default is 100 for each CPU). Sluice \
+                 has one for each shard and address.",
+        )
+        .check(|v| in_range("UDPSocketsCount", v, 1, i64::MAX)),
+    Key::new("rtc.nack_buffer_size", "RTCD_RTC_NACKBUFFERSIZE", Kind::Int, "256")
+        .doc(
+            "Packets kept for retransmission: 0 for 256, or a power of two from 32 to \
+                 8192. Used when it is set and `engine.history_packets` is not.",
+        )
+        .check(|v| match v.as_int() {
+            Some(n) if n != 0 && !power_of_two(n) => Err(format!(
+                "invalid NACKBufferSize value: {n} should be 0 or a power of two from 32 to 8192"
+            )),
+            _ => Ok(()),
+        }),
+    Key::new("rtc.nack_disable_copy", "RTCD_RTC_NACKDISABLECOPY", Kind::Bool, "true")
+        .without_effect()
+        .doc("A memory trade-off of rtcd."),
+    Key::new(
+        "rtc.turn.static_auth_secret",
+        "RTCD_RTC_TURNCONFIG_STATICAUTHSECRET",
+        Kind::Text,
+        r#""""#,
+    )
+    .secret()
+    .without_effect()
+    .doc("Secret from which short-lived TURN credentials are made."),
+    Key::new(
+        "rtc.turn.credentials_expiration_minutes",
+        "RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES",
+        Kind::Int,
+        "1440",
+    )
+    .without_effect()
+    .doc(
+        "Minutes that short-lived TURN credentials are good for, 1 to 10079; \
+                 checked when there is a secret.",
+    ),
+    Key::new("engine.shards", "SLUICE_ENGINE_SHARDS", Kind::Int, "0")
+        .flag("shards")
+        .doc("Threads that move media, 1 to 1024; 0 for one per core that this process may use.")
+        .check(|v| in_range("Shards", v, 0, 1024)),
+    Key::new("engine.pin", "SLUICE_ENGINE_PIN", Kind::Bool, "true")
+        .flag("pin")
+        .doc("Whether each shard is pinned to a core of its own."),
+    Key::new("engine.backend", "SLUICE_ENGINE_BACKEND", Kind::Text, r#""auto""#)
+        .flag("backend")
+        .doc(
+            "How datagrams reach the kernel: `uring` (io_uring), `mmsg` (epoll, \
+                 recvmmsg, sendmmsg), or `auto`, the first where the kernel allows it.",
+        )
+        .check(|v| one_of("Backend", v, &["auto", "uring", "mmsg"])),
+    Key::new(
+        "engine.socket_buffer_bytes",
+        "SLUICE_ENGINE_SOCKET_BUFFER_BYTES",
+        Kind::Int,
+        "16777216",
+    )
+    .doc(
+        "Receive and send buffer wanted for each UDP socket, bytes, 65536 to \
+                 1073741824. The kernel grants up to `net.core.rmem_max` and `wmem_max`.",
+    )
+    .check(|v| in_range("SocketBufferBytes", v, 65_536, 1 << 30)),
+    Key::new("engine.history_packets", "SLUICE_ENGINE_HISTORY_PACKETS", Kind::Int, "512")
+        .doc(
+            "Packets kept of each video track for retransmission, a power of two from \
+                 32 to 8192. Memory: 1.5 KiB each.",
+        )
+        .check(|v| match v.as_int() {
+            Some(n) if !power_of_two(n) => Err(format!(
+                "invalid HistoryPackets value: {n} should be a power of two from \
+                         32 to 8192"
+            )),
+            _ => Ok(()),
+        }),
+    Key::new("engine.connect_timeout_s", "SLUICE_ENGINE_CONNECT_TIMEOUT_S", Kind::Int, "30")
+        .doc(
+            "Seconds from the first description of a peer to its finished handshake, 1 to \
+                 600; it is closed after them.",
+        )
+        .check(|v| in_range("ConnectTimeout", v, 1, 600)),
+    Key::new("engine.consent_timeout_s", "SLUICE_ENGINE_CONSENT_TIMEOUT_S", Kind::Int, "30")
+        .doc(
+            "Seconds without an authenticated check of the peer after which nothing \
+                 more is sent to it, 5 to 300 (RFC 7675: 30).",
+        )
+        .check(|v| in_range("ConsentTimeout", v, 5, 300)),
+    Key::new(
+        "engine.disconnected_timeout_s",
+        "SLUICE_ENGINE_DISCONNECTED_TIMEOUT_S",
+        Kind::Int,
+        "30",
+    )
+    .doc(
+        "Seconds after that in which the peer can come back, 0 to 3600; then the \
+                 session is closed.",
+    )
+    .check(|v| in_range("DisconnectedTimeout", v, 0, 3600)),
+    Key::new("engine.keyframe_interval_ms", "SLUICE_ENGINE_KEYFRAME_INTERVAL_MS", Kind::Int, "500")
+        .doc("Least milliseconds between two key frame requests for one stream, 0 to 10000.")
+        .check(|v| in_range("KeyframeInterval", v, 0, 10_000)),
+    Key::new("limits.calls", "SLUICE_LIMITS_CALLS", Kind::Int, "10000")
+        .doc("Calls at a time, 1 to 1000000.")
+        .check(|v| in_range("Calls", v, 1, 1_000_000)),
+    Key::new("limits.sessions_per_call", "SLUICE_LIMITS_SESSIONS_PER_CALL", Kind::Int, "1000")
+        .doc("Sessions in one call, 1 to 100000.")
+        .check(|v| in_range("SessionsPerCall", v, 1, 100_000)),
+    Key::new("limits.sessions_per_shard", "SLUICE_LIMITS_SESSIONS_PER_SHARD", Kind::Int, "20000")
+        .doc("Sessions on one shard, 1 to 1000000.")
+        .check(|v| in_range("SessionsPerShard", v, 1, 1_000_000)),
+    Key::new("limits.tracks_per_session", "SLUICE_LIMITS_TRACKS_PER_SESSION", Kind::Int, "16")
+        .doc("Tracks that one session may publish, 1 to 64.")
+        .check(|v| in_range("TracksPerSession", v, 1, 64)),
+    Key::new("store.data_source", "RTCD_STORE_DATASOURCE", Kind::Text, r#""/tmp/rtcd_db""#)
+        .without_effect()
+        .doc("Where rtcd keeps its registered clients. Nothing is written there.")
+        .check(|v| not_empty("DataSource", v)),
+    Key::new("logger.enable_console", "RTCD_LOGGER_ENABLECONSOLE", Kind::Bool, "true")
+        .doc("Log to standard output."),
+    Key::new("logger.console_json", "RTCD_LOGGER_CONSOLEJSON", Kind::Bool, "false")
+        .doc("One JSON object a line instead of text."),
+    Key::new("logger.console_level", "RTCD_LOGGER_CONSOLELEVEL", Kind::Text, r#""INFO""#)
+        .flag("log-level")
+        .doc(
+            "One of panic, fatal, error, warn, info, debug, trace, stdlog; each \
+                 enables those before it.",
+        )
+        .check(|v| log_level("ConsoleLevel", v)),
+    Key::new("logger.enable_file", "RTCD_LOGGER_ENABLEFILE", Kind::Bool, "false").doc(
+        "Log to a file too. rtcd's default is true; here nothing is written to \
+                 the working directory unless it is asked for.",
+    ),
+    Key::new("logger.file_json", "RTCD_LOGGER_FILEJSON", Kind::Bool, "true")
+        .doc("One JSON object a line instead of text."),
+    Key::new("logger.file_level", "RTCD_LOGGER_FILELEVEL", Kind::Text, r#""DEBUG""#)
+        .doc("As `logger.console_level`.")
+        .check(|v| log_level("FileLevel", v)),
+    Key::new("logger.file_location", "RTCD_LOGGER_FILELOCATION", Kind::Text, r#""rtcd.log""#)
+        .doc("The log file; appended to, not rotated. Needed with `logger.enable_file`."),
+    Key::new("logger.enable_color", "RTCD_LOGGER_ENABLECOLOR", Kind::Bool, "false")
+        .doc("Colours on the console."),
+];
+
+fn power_of_two(n: i64) -> bool {
+    (32..=8192).contains(&n) && n.count_ones() == 1
+}
+
+/// A single address or host name, or `external/internal` pairs.
+fn host_override(value: &Value) -> Result<(), String> {
+    let text = value.as_text().unwrap_or("").trim();
+    if text.is_empty() || text.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(());
+    }
+    if text.contains('/') {
+        for pair in text.split(',').map(str::trim) {
+            let ok = pair.split_once('/').is_some_and(|(external, internal)| {
+                external.parse::<std::net::IpAddr>().is_ok()
+                    && internal.parse::<std::net::IpAddr>().is_ok()
+            });
+            if !ok {
+                return Err(format!(
+                    "invalid ICEHostOverride value: {pair:?} is not of the form \
+                             externalIP/internalIP"
+                ));
+            }
+        }
+        return Ok(());
+    }
+    let host = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    if text.len() <= 253 && text.bytes().all(host) {
+        return Ok(());
+    }
+    Err(format!(
+        "invalid ICEHostOverride value: {text:?} is neither an IP address, a host \
+                 name nor a list of externalIP/internalIP"
+    ))
+}
+
+fn host_port_override(value: &Value) -> Result<(), String> {
+    if let Some(port) = value.as_int() {
+        return in_range("ICEHostPortOverride", &Value::Int(port), 80, 49151);
+    }
+    let text = value.as_text().unwrap_or("").trim();
+    if text.is_empty() {
+        return Ok(());
+    }
+    if !text.contains('/') {
+        let Ok(port) = text.parse::<i64>() else {
+            return Err(format!(
+                "invalid ICEHostPortOverride value: {text:?} is neither a port \
+                         nor a list of localIP/port"
+            ));
+        };
+        return in_range("ICEHostPortOverride", &Value::Int(port), 80, 49151);
+    }
+    let mut seen: Vec<(std::net::IpAddr, u16)> = Vec::new();
+    for pair in text.split(',').map(str::trim) {
+        let parsed = pair
+            .split_once('/')
+            .and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse::<u16>().ok()?)));
+        let Some((ip, port)) = parsed else {
+            return Err(format!(
+                "invalid ICEHostPortOverride value: {pair:?} is not of the form localIP/port"
+            ));
+        };
+        if seen.iter().any(|(known, _)| *known == ip) {
+            return Err(format!(
+                "invalid ICEHostPortOverride value: address {ip} stands there twice"
+            ));
+        }
+        if seen.iter().any(|(_, known)| *known == port) {
+            return Err(format!(
+                "invalid ICEHostPortOverride value: port {port} stands there twice"
+            ));
+        }
+        seen.push((ip, port));
+    }
+    Ok(())
+}
+
+fn ice_servers(value: &Value) -> Result<(), String> {
+    let Value::IceServers(servers) = value else { return Ok(()) };
+    for server in servers {
+        if server.urls.is_empty() || server.urls.iter().any(String::is_empty) {
+            return Err(
+                "invalid ICEServers value: each server needs at least one URL, none of them empty"
+                    .to_owned(),
+            );
+        }
+        let kind = |url: &String| match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("stun" | "stuns") => Some("stun"),
+            Some("turn" | "turns") => Some("turn"),
+            _ => None,
+        };
+        let first = kind(&server.urls[0]);
+        if let Some(bad) = server.urls.iter().find(|url| kind(url).is_none()) {
+            return Err(format!(
+                "invalid ICEServers value: {bad:?} does not begin with stun:, \
+                         stuns:, turn: or turns:"
+            ));
+        }
+        if server.urls.iter().any(|url| kind(url) != first) {
+            return Err(
+                "invalid ICEServers value: the URLs of one server are all STUN or all TURN"
+                    .to_owned(),
+            );
+        }
+        // They are written into a header field, where these characters would end the reference.
+        if server
+            .urls
+            .iter()
+            .any(|url| !url.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b)))
+        {
+            return Err(
+                "invalid ICEServers value: URLs hold visible ASCII characters only".to_owned()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_variables_and_flags_are_unique_and_documented() {
+        for (i, key) in KEYS.iter().enumerate() {
+            assert!(!key.doc.is_empty(), "{} has no text", key.path);
+            for other in &KEYS[..i] {
+                assert_ne!(key.path, other.path);
+                assert_ne!(key.env, other.env);
+                assert!(key.flag.is_none() || key.flag != other.flag, "{}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn nearest_finds_a_typing_error_and_nothing_for_nonsense() {
+        assert_eq!(Key::nearest("rtc.ice_prot_udp"), Some("rtc.ice_port_udp"));
+        assert_eq!(Key::nearest("engine.shard"), Some("engine.shards"));
+        assert_eq!(Key::nearest("x"), None);
+        assert_eq!(Key::nearest(&"rtc".repeat(1000)), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Sluice's control plane: speaks to people and other services, turns text into typed parameters,
+//! and sends the engine commands.
+//!
+//! A request's way: `http` (listener, access, one handler group a file) → `service` (calls and
+//! sessions) → `sdp` (what the description means) → `media_plane` (the engine). Back come reports
+//! of the shards, into `service`, which tells the sessions' WebSockets. Packets never come here.
+
+pub mod addresses;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod logging;
+pub mod media_plane;
+pub mod metrics;
+pub mod sdp;
+pub mod service;

@@ -1,0 +1,15 @@
+//! The control plane from outside: HTTP, WebSockets and the command line, with a recording stand-in
+//! for the engine.
+
+mod access;
+mod calls;
+mod command_line;
+mod configuration;
+mod listener;
+mod openapi;
+mod operations;
+mod problems;
+mod sessions;
+mod support;
+mod websocket;
+mod whip;

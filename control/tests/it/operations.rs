@@ -1,0 +1,124 @@
+//! Metrics, health, readiness, version, node.
+
+use serde_json::{Value, json};
+use sluice_engine::drop_reason::DropReason;
+use sluice_engine::ids::ShardId;
+use sluice_engine::metrics::ShardCounters;
+
+use crate::support::{Server, sdp};
+
+#[tokio::test]
+async fn metrics_hold_every_counter_of_every_shard() {
+    let server = Server::with_shards(2, &[]);
+    server.call("c").await;
+    server.join("c", "Ann", &sdp::publishing()).await;
+    let answer = server.get("/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .header("content-type")
+            .is_some_and(|t| t.starts_with("application/openmetrics-text"))
+    );
+    let lines: Vec<&str> = answer.body.lines().collect();
+    for shard in 0..2 {
+        for (name, help, _) in ShardCounters::default().iter() {
+            let value = format!("sluice_shard_{name}_total{{shard=\"{shard}\"}} 0");
+            assert!(lines.contains(&value.as_str()), "{value}");
+            assert!(
+                lines.contains(&format!("# HELP sluice_shard_{name} {help}.").as_str()),
+                "{name}"
+            );
+        }
+        for reason in DropReason::ALL {
+            let label = reason.label();
+            let value =
+                format!("sluice_shard_drops_total{{shard=\"{shard}\",reason=\"{label}\"}} 0");
+            assert!(lines.contains(&value.as_str()), "{value}");
+        }
+        assert!(lines.contains(&format!("sluice_shard_up{{shard=\"{shard}\"}} 1").as_str()));
+    }
+    assert!(lines.contains(&"sluice_shard_sessions{shard=\"0\"} 1"));
+    assert!(lines.contains(&"sluice_sessions 1") && lines.contains(&"sluice_calls 1"));
+    assert!(answer.body.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn requests_are_counted_under_labels_that_no_client_chooses() {
+    let server = Server::new();
+    server.get("/v1/calls/one").await;
+    server.get("/v1/calls/two").await;
+    server.ask("BREW", "/v1/calls", &[], "").await;
+    server.get("/made-up/by/a/stranger").await;
+    let text = server.get("/metrics").await.body;
+    let route = "sluice_http_requests_total{route=\"/v1/calls/{call}\",method=\"GET\",status=\"404\"} \
+             2";
+    assert!(text.contains(route), "{text}");
+    assert!(text.contains("method=\"other\",status=\"405\""), "{text}");
+    for chosen in ["BREW", "stranger", "one\"", "two\""] {
+        assert!(!text.contains(chosen), "{chosen}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_ends_with_a_silent_shard_or_a_drain() {
+    let server = Server::with_shards(2, &[]);
+    assert_eq!(server.get("/healthz").await.status, 200);
+    assert_eq!(server.get("/readyz").await.status, 200);
+    server.service.drain().await;
+    let draining = server.get("/readyz").await;
+    assert_eq!((draining.status.as_u16(), draining.problem().as_str()), (503, "unavailable"));
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_answer_within_a_second_is_shown_as_down() {
+    let server = Server::with_shards(2, &[]);
+    server.plane.silence(ShardId(1));
+    let before = tokio::time::Instant::now();
+    assert_eq!(server.get("/readyz").await.status, 503);
+    assert!(before.elapsed() < std::time::Duration::from_millis(1_500));
+    let node = server.get("/v1/node").await.json();
+    assert_eq!(
+        (&node["shards"][0]["sessions"], &node["shards"][1]["sessions"]),
+        (&json!(0), &Value::Null)
+    );
+    let metrics = server.get("/metrics").await.body;
+    assert!(metrics.contains("sluice_shard_up{shard=\"1\"} 0\n"));
+    assert!(metrics.contains("sluice_shard_turns_total{shard=\"0\"} 0\n"));
+    assert!(!metrics.contains("sluice_shard_turns_total{shard=\"1\"}"));
+}
+
+#[tokio::test]
+async fn the_node_shows_what_runs() {
+    let server = Server::with_shards(2, &[]);
+    server.call("c").await;
+    server.join("c", "Ann", &sdp::publishing()).await;
+    let node = server.get("/v1/node").await.json();
+    assert_eq!(
+        (&node["backend"], &node["backend_reason"]),
+        (&json!("mmsg"), &json!("the kernel refuses io_uring"))
+    );
+    assert_eq!(node["udp"], json!(["192.0.2.7:8443", "127.0.0.1:8443"]));
+    assert_eq!((&node["calls"], &node["sessions"]), (&json!(1), &json!(1)));
+    assert_eq!(node["shards"].as_array().map(Vec::len), Some(2));
+    assert_eq!(node["shards"][0]["load_permille"], 7);
+    assert_eq!(node["host"]["net.core.rmem_max"], Value::Null);
+    assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
+    let version = server.get("/version").await.json();
+    assert_eq!(version["buildVersion"], concat!("v", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_a_policy() {
+    let server = Server::new();
+    for (path, media_type) in
+        [("/", "text/html"), ("/call.js", "text/javascript"), ("/call.css", "text/css")]
+    {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("content-type").is_some_and(|t| t.starts_with(media_type)));
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    }
+}

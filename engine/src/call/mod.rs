@@ -1,0 +1,17 @@
+//! Calls: who is in one, what is published in it, and who gets it.
+//!
+//! A call lives on one shard. `table` is what the packet path reads; `fanout` is the loop over it.
+
+use crate::ids::{SessionKey, TrackKey};
+
+pub mod fanout;
+pub mod table;
+
+/// The members of a call. It comes with its first session and goes with its last.
+#[derive(Default)]
+pub struct Call {
+    /// Its sessions.
+    pub sessions: Vec<SessionKey>,
+    /// What they publish.
+    pub tracks: Vec<TrackKey>,
+}

@@ -1,0 +1,114 @@
+//! What the engine is started with: raw documented fields, defaults, and the check that makes them usable.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How datagrams reach the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackendChoice {
+    /// `uring` where a probe finds all it needs, else `mmsg`.
+    Auto,
+    /// io_uring; starting fails where the kernel or the container refuses it.
+    Uring,
+    /// epoll with recvmmsg and sendmmsg.
+    Mmsg,
+}
+
+/// Settings of the data plane.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Number of shards, one thread each. Range 1 to 1024. Default: the cores this process may use.
+    pub shards: u16,
+    /// Whether each shard is pinned to a core of its own, in order. Default: true.
+    pub pin: bool,
+    /// Which back-end moves datagrams. Default: `Auto`.
+    pub backend: BackendChoice,
+    /// UDP addresses to listen on, each with its port; one socket per shard and address. At least one unless `tcp_addresses` has one.
+    /// Port 0 takes a free one, the same for all shards.
+    pub addresses: Vec<SocketAddr>,
+    /// TCP addresses to listen on for ICE-TCP. May be empty.
+    pub tcp_addresses: Vec<SocketAddr>,
+    /// Wanted SO_RCVBUF and SO_SNDBUF of each UDP socket, bytes. The kernel may grant less. Default: 16 MiB.
+    pub socket_buffer_bytes: usize,
+    /// Packets kept per video track for retransmission. Range 32 to 8192, a power of two. Default: 512. Memory: × 1.5 KiB per track.
+    pub history_packets: usize,
+    /// Sessions per shard. Default: 20,000.
+    pub sessions_max: usize,
+    /// Time from the peer's half being known to a finished handshake; the session closes after it. Default: 30 s.
+    pub connect_timeout: Duration,
+    /// Silence of authenticated checks after which nothing more is sent (RFC 7675 §5.1). Default: 30 s.
+    pub consent_timeout: Duration,
+    /// Time after consent was lost in which an ICE restart can bring the session back; it closes after it. Default: 30 s.
+    pub disconnected_timeout: Duration,
+    /// Least time between two key frame requests for one stream. Default: 500 ms.
+    pub keyframe_interval: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            shards: std::thread::available_parallelism().map_or(1, |n| n.get() as u16),
+            pin: true,
+            backend: BackendChoice::Auto,
+            addresses: Vec::new(),
+            tcp_addresses: Vec::new(),
+            socket_buffer_bytes: 16 << 20,
+            history_packets: 512,
+            sessions_max: 20_000,
+            connect_timeout: Duration::from_secs(30),
+            consent_timeout: Duration::from_secs(30),
+            disconnected_timeout: Duration::from_secs(30),
+            keyframe_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// The field of [`EngineConfig`].
+    pub field: &'static str,
+    /// What it was and what would be right.
+    pub message: String,
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl EngineConfig {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// The first field that is out of range, with what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |field, message: String| Err(ConfigError { field, message });
+        let shards_max = crate::ids::ShardId::MAX_SHARDS;
+        if !(1..=shards_max).contains(&self.shards) {
+            return refuse("shards", format!("{} is not between 1 and {shards_max}", self.shards));
+        }
+        if self.addresses.is_empty() && self.tcp_addresses.is_empty() {
+            return refuse("addresses", "no address to listen on".to_owned());
+        }
+        if self.addresses.len() + self.tcp_addresses.len() > 256 {
+            return refuse("addresses", "more than 256 addresses".to_owned());
+        }
+        if !self.history_packets.is_power_of_two() || !(32..=8192).contains(&self.history_packets) {
+            return refuse(
+                "history_packets",
+                format!("{} is not a power of two between 32 and 8192", self.history_packets),
+            );
+        }
+        if !(1..=1_000_000).contains(&self.sessions_max) {
+            return refuse(
+                "sessions_max",
+                format!("{} is not between 1 and 1000000", self.sessions_max),
+            );
+        }
+        Ok(())
+    }
+}

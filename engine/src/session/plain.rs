@@ -1,0 +1,78 @@
+//! One decrypted packet as fan-out sees it: read once, written many times.
+
+use crate::ids::{ExtSeqNum, PayloadType, RtpTime};
+use crate::wire::rtp::RtpView;
+use crate::wire::rtp_ext::{self, Extension, ExtensionMap};
+
+/// A plain RTP packet of a publisher, with all that every leg needs of it.
+///
+/// Only what the parser understood goes on: header and extensions are written anew for each leg, so that nothing malformed in
+/// them reaches a subscriber.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainRtp<'a> {
+    /// Which stream of the track it came from; grows when the publisher changes its SSRC.
+    pub source: u32,
+    /// The publisher's packet index.
+    pub index: ExtSeqNum,
+    /// The publisher's timestamp.
+    pub timestamp: RtpTime,
+    /// The marker bit.
+    pub marker: bool,
+    /// The publisher's payload type.
+    pub payload_type: PayloadType,
+    /// Clock rate of the payload type in Hz.
+    pub clock_rate_hz: u32,
+    /// The payload without padding.
+    pub payload: &'a [u8],
+    elements: [(Extension, &'a [u8]); ELEMENTS_MAX],
+    element_count: usize,
+}
+
+/// Header extension elements that are forwarded; a packet with more loses the last ones.
+const ELEMENTS_MAX: usize = 8;
+
+impl<'a> PlainRtp<'a> {
+    /// Reads a plain packet; `extensions` are the publisher's ids. `None` when its header or padding does not fit.
+    pub fn read(
+        packet: &'a [u8],
+        source: u32,
+        index: ExtSeqNum,
+        clock_rate_hz: u32,
+        extensions: &ExtensionMap,
+    ) -> Option<Self> {
+        let view = RtpView::parse(packet).ok()?;
+        let header = view.header();
+        let mut plain = Self {
+            source,
+            index,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload_type: header.payload_type,
+            clock_rate_hz,
+            payload: view.payload(),
+            elements: [(Extension::Mid, &[]); ELEMENTS_MAX],
+            element_count: 0,
+        };
+        if let Some((profile, block)) = view.extension() {
+            for (id, value) in rtp_ext::elements(profile, block) {
+                let Some(extension) = extensions.extension(id).filter(|e| e.is_forwarded()) else {
+                    continue;
+                };
+                let is_repeat = plain.elements().iter().any(|&(known, _)| known == extension);
+                if is_repeat || !extension.admits_len(value.len()) {
+                    continue;
+                }
+                if let Some(room) = plain.elements.get_mut(plain.element_count) {
+                    *room = (extension, value);
+                    plain.element_count += 1;
+                }
+            }
+        }
+        Some(plain)
+    }
+
+    /// The header extension elements that go from hop to hop.
+    pub fn elements(&self) -> &[(Extension, &'a [u8])] {
+        &self.elements[..self.element_count]
+    }
+}

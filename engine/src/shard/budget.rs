@@ -1,0 +1,34 @@
+//! How much of each kind of work one turn may do, so that no kind starves the others.
+
+/// Datagrams taken from the network in one turn.
+pub const DATAGRAMS: usize = 512;
+
+/// Datagrams taken from each other shard in one turn.
+pub const STEERED: usize = 512;
+
+/// DTLS datagrams handled in one turn; each can cost a signature, about 0.1 ms. The rest waits in a bounded queue.
+pub const HANDSHAKES: usize = 16;
+
+/// DTLS datagrams that may wait for a later turn. Beyond it they are dropped; peers repeat their flights.
+pub const HANDSHAKES_DEFERRED: usize = 4_096;
+
+/// DTLS datagrams of one session handled as they come in one turn; the rest waits.
+pub const HANDSHAKES_PER_SESSION: u8 = 4;
+
+/// DTLS datagrams of one session that may wait: two flights. Whoever floods fills its own share.
+pub const HANDSHAKES_DEFERRED_PER_SESSION: u8 = 16;
+
+/// Commands handled in one turn.
+pub const COMMANDS: usize = 64;
+
+/// Commands that may wait in the mailbox.
+pub const MAILBOX: usize = 4_096;
+
+/// Reports that may wait for control to take them. Beyond it they are lost and counted; control compares snapshots.
+pub const REPORTS: usize = 16_384;
+
+/// Outgoing datagrams of one turn; the egress is flushed on the way when three quarters are taken.
+pub const EGRESS_DATAGRAMS: usize = 16_384;
+
+/// Bytes of outgoing datagrams of one turn.
+pub const EGRESS_BYTES: usize = 24 << 20;

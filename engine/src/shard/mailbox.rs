@@ -1,0 +1,127 @@
+//! What control may ask of a shard, and what a shard reports by itself. Both ways are bounded.
+
+use crate::drop_reason::DropCounters;
+use crate::ice::Credentials;
+use crate::ids::{LegId, SessionId, ShardId, TrackId};
+use crate::session::params::{LegParams, RemoteParams, SessionParams, TrackParams};
+use crate::session::snapshot::SessionSnapshot;
+use crate::session_error::SessionError;
+use crate::srtp::Profile;
+
+/// One wish of the control plane. Each is answered once.
+#[derive(Debug)]
+pub enum Command {
+    /// Makes a session.
+    AddSession(Box<SessionParams>),
+    /// Tells a session its peer's half: the answer to our offer, or new ICE credentials of the peer (an ICE restart).
+    SetRemote {
+        /// The session.
+        session: SessionId,
+        /// The peer's half. `fingerprints` and `dtls_role` must not change once the handshake began.
+        remote: Box<RemoteParams>,
+    },
+    /// Gives a session new ICE credentials of ours; the old ones are answered until the new are used. Source: RFC 8445 §9.
+    RestartIce {
+        /// The session.
+        session: SessionId,
+        /// Our new credentials.
+        local: Credentials,
+    },
+    /// Ends a session: BYE and close_notify are sent, its tracks and legs go.
+    RemoveSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// Starts to receive a track from a session.
+    AddTrack {
+        /// The publisher.
+        session: SessionId,
+        /// What was negotiated.
+        track: Box<TrackParams>,
+    },
+    /// Stops a track; its legs go with it.
+    RemoveTrack {
+        /// The publisher.
+        session: SessionId,
+        /// The track.
+        track: TrackId,
+    },
+    /// Starts to forward a track to a session. Asks the publisher for a key frame.
+    AddLeg {
+        /// The subscriber.
+        session: SessionId,
+        /// What was negotiated.
+        leg: Box<LegParams>,
+    },
+    /// Stops forwarding. Unknown legs are no error: the track may have gone first.
+    RemoveLeg {
+        /// The subscriber.
+        session: SessionId,
+        /// The leg.
+        leg: LegId,
+    },
+    /// Asks for the shard's counters, and for each session's when `sessions` is set.
+    Snapshot {
+        /// Whether every session is listed.
+        sessions: bool,
+    },
+}
+
+/// What a command gives back.
+#[derive(Debug)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// The answer to [`Command::Snapshot`].
+    Snapshot(Box<ShardSnapshot>),
+}
+
+/// What a shard tells without being asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// The handshake is done, media may flow.
+    Connected {
+        /// The session.
+        session: SessionId,
+        /// The SRTP profile that was negotiated.
+        profile: Profile,
+    },
+    /// Consent was lost: nothing is sent until an ICE restart brings it back (RFC 7675 §5.1).
+    Disconnected {
+        /// The session.
+        session: SessionId,
+    },
+    /// Consent is back after [`Report::Disconnected`].
+    Reconnected {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session ended by itself; it is gone from the shard.
+    Closed {
+        /// The session.
+        session: SessionId,
+        /// Whose fault it was.
+        error: SessionError,
+    },
+}
+
+/// One shard's state at a moment. Counters only grow.
+#[derive(Clone, Debug)]
+pub struct ShardSnapshot {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Everything that is counted, each with its metric name.
+    pub counters: crate::metrics::ShardCounters,
+    /// Datagrams refused, by reason.
+    pub drops: DropCounters,
+    /// Sessions on this shard.
+    pub sessions: usize,
+    /// Calls on this shard.
+    pub calls: usize,
+    /// Tracks published on this shard.
+    pub tracks: usize,
+    /// Legs on this shard.
+    pub legs: usize,
+    /// Every session, when asked for.
+    pub session_list: Vec<SessionSnapshot>,
+}

@@ -1,0 +1,119 @@
+//! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
+
+use super::Shard;
+use crate::call::fanout;
+use crate::call::table::ForwardTable;
+use crate::clock::Instant;
+use crate::drop_reason::DropReason;
+use crate::egress::Egress;
+use crate::ids::{SeqNum, SessionKey, TrackKey};
+use crate::session::Session;
+use crate::session::feedback::Wishes;
+use crate::session::plain::PlainRtp;
+
+impl Shard {
+    pub(super) fn handle_rtp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return self.drops.count(DropReason::SessionClosed);
+        };
+        let received = match session.handle_rtp(now, datagram) {
+            Ok(received) => received,
+            Err(reason) => return self.drops.count(reason),
+        };
+        let deadline = session.next_deadline();
+        self.arm(key, deadline);
+        self.counters.rtp_packets_in += 1;
+        self.counters.rtp_bytes_in += received.plain.len() as u64;
+        self.counters.rtx_in += u64::from(received.recovered);
+        let Some(track) = self.table.get_mut(received.track) else {
+            return self.drops.count(DropReason::UnknownSsrc);
+        };
+        let bytes = &datagram[received.plain.clone()];
+        let (source, index) = (received.source, received.index);
+        let clock_rate_hz = received.clock_rate_hz;
+        let plain = PlainRtp::read(bytes, source, index, clock_rate_hz, &track.extensions);
+        let Some(plain) = plain else {
+            return self.drops.count(DropReason::BadRtp);
+        };
+        track.clock.on_packet(now, plain.timestamp, clock_rate_hz);
+        if let Some(history) = &mut track.history {
+            history.store(source, index, bytes);
+        }
+        fanout::forward(
+            now,
+            &plain,
+            &track.legs,
+            &mut self.sessions,
+            &mut self.egress,
+            &mut self.counters,
+            &mut self.drops,
+        );
+    }
+
+    pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return self.drops.count(DropReason::SessionClosed);
+        };
+        let mut wishes = std::mem::take(&mut self.wishes);
+        let outcome =
+            session.handle_rtcp(now, &self.wall, datagram, &mut wishes, &mut self.counters);
+        match outcome {
+            Ok(()) => self.fulfil(now, key, &wishes),
+            Err(reason) => self.drops.count(reason),
+        }
+        self.wishes = wishes;
+    }
+
+    /// Does what a peer's RTCP asks of others: clocks, retransmissions, key frames.
+    fn fulfil(&mut self, now: Instant, key: SessionKey, wishes: &Wishes) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        for &ssrc in &wishes.reported {
+            if let Some((track, report)) = session.receiver.clock_of(ssrc)
+                && let Some(track) = self.table.get_mut(track)
+            {
+                track.clock.report = Some(report);
+            }
+        }
+        for &(position, seq) in &wishes.resends {
+            match resend(now, session, &self.table, position, seq, &mut self.egress) {
+                Some(Ok(bytes)) => {
+                    self.counters.rtx_out += 1;
+                    self.counters.rtp_packets_out += 1;
+                    self.counters.rtp_bytes_out += bytes as u64;
+                }
+                Some(Err(reason)) => self.drops.count(reason),
+                None => self.counters.rtx_missed += 1,
+            }
+        }
+        for &track in &wishes.keyframes {
+            self.request_keyframe(now, track);
+        }
+    }
+
+    /// Hands a wish for a key frame to the track's publisher.
+    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackKey) {
+        let Some(track) = self.table.get(track) else { return };
+        let (publisher, id) = (track.publisher, track.id);
+        let Some(session) = self.sessions.get_mut(publisher) else { return };
+        session.request_keyframe(now, id, &mut self.egress, &mut self.counters);
+        let deadline = session.next_deadline();
+        self.arm(publisher, deadline);
+    }
+}
+
+/// Looks up and sends again what a subscriber misses; `None` when the history no longer holds it.
+fn resend(
+    now: Instant,
+    session: &mut Session,
+    table: &ForwardTable,
+    position: u32,
+    seq: SeqNum,
+    egress: &mut Egress,
+) -> Option<Result<usize, DropReason>> {
+    let (track, source, index) = session.sender.wanted(position, seq)?;
+    let track = table.get(track)?;
+    let bytes = track.history.as_ref()?.get(source, index)?;
+    // The clock rate is for numbering, and a retransmission is numbered already.
+    let plain = PlainRtp::read(bytes, source, index, 0, &track.extensions)?;
+    Some(session.resend_media(now, position, &plain, egress))
+}

@@ -1,0 +1,5 @@
+//! What tests, fuzzing and the bench need of the engine beyond its interface. Feature `testing`.
+
+pub mod client;
+pub mod fuzz;
+pub mod net;

@@ -1,0 +1,9 @@
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+//! Calls through the engine: shards and full clients on a virtual clock, a module per behaviour.
+
+mod bodies;
+mod call;
+mod hostile;
+mod malformed;
+mod simulation;
+mod world;

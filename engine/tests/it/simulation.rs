@@ -1,0 +1,155 @@
+//! Whole calls under seeds: loss, reordering, duplication, churn, rebinding and ICE restarts at once.
+//!
+//! `SLUICE_SEED` runs one seed, `SLUICE_SEEDS` another number of them.
+
+use std::time::Duration;
+
+use sluice_engine::config::EngineConfig;
+
+use crate::world::{Conditions, Media, World};
+
+const SEEDS: u64 = 200;
+
+#[test]
+fn calls_survive_bad_networks_and_churn_under_every_seed() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let seeds = match number("SLUICE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SLUICE_SEEDS").unwrap_or(SEEDS),
+    };
+    println!("seeds {seeds:?}");
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| one_call(seed));
+        if let Err(panic) = outcome {
+            eprintln!("failed under SLUICE_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn one_call(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let shards = rng.usize(1..=3);
+    let mut world = World::new(seed, shards, EngineConfig::default());
+    world.conditions = Conditions {
+        loss: rng.f64() * 0.08,
+        duplicate: rng.f64() * 0.05,
+        reorder: rng.f64() * 0.3,
+        jitter: Duration::from_millis(rng.u64(0..40)),
+        delay: Duration::from_millis(rng.u64(1..30)),
+    };
+    let calls = rng.u64(1..=2);
+    for call in 1..=calls {
+        let home = rng.usize(0..shards);
+        for _ in 0..rng.usize(2..=3) {
+            let kernel_shard = rng.usize(0..shards);
+            let peer = world.join(call, home, kernel_shard);
+            world.publish(peer, Media::Audio);
+            if rng.bool() {
+                world.publish(peer, Media::Video);
+            }
+        }
+    }
+    let rtx = rng.bool();
+    world.connect_all();
+    for call in 1..=calls {
+        world.subscribe_all(call, rtx);
+    }
+    for _ in 0..rng.usize(1..=4) {
+        world.run(Duration::from_millis(rng.u64(100..900)));
+        disturb(&mut world, &mut rng, rtx);
+    }
+    // The network recovers, and everyone who is left gets everything from here on.
+    world.conditions = Conditions { delay: Duration::from_millis(5), ..Conditions::default() };
+    world.connect_all();
+    for call in 1..=calls {
+        world.subscribe_all(call, rtx);
+    }
+    world.run(Duration::from_secs(4));
+    for peer in &mut world.peers {
+        peer.got.clear();
+    }
+    world.run(Duration::from_secs(1));
+    everyone_gets_everything(&world);
+    numbers_are_consistent(&world);
+    for peer in 0..world.peers.len() {
+        if !world.peers[peer].gone {
+            world.leave(peer);
+        }
+    }
+    world.run(Duration::from_secs(1));
+    for shard in 0..shards {
+        let left = world.snapshot(shard);
+        assert_eq!((left.sessions, left.tracks, left.legs, left.calls), (0, 0, 0, 0));
+        assert_eq!(world.shards[shard].network.open_paths(), 0, "seed {seed}: handles leak");
+    }
+}
+
+fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
+    let present: Vec<_> = (0..world.peers.len()).filter(|&p| !world.peers[p].gone).collect();
+    let peer = present[rng.usize(0..present.len())];
+    match rng.u8(0..6) {
+        0 if present.len() > 2 => world.leave(peer),
+        1 => {
+            let (call, home) = (world.peers[peer].call.0, world.peers[peer].home);
+            let kernel_shard = rng.usize(0..world.shards.len());
+            let joiner = world.join(call, home, kernel_shard);
+            world.publish(joiner, Media::Audio);
+            world.subscribe_all(call, rtx);
+        }
+        2 => world.restart_ice(peer),
+        3 => {
+            let port = 40_000 + rng.u16(0..10_000);
+            world.peers[peer].address.set_port(port);
+            world.peers[peer].kernel_shard = rng.usize(0..world.shards.len());
+        }
+        4 => {
+            let call = world.peers[peer].call.0;
+            world.publish(peer, Media::Video);
+            world.subscribe_all(call, rtx);
+        }
+        _ => world.ask_for_keyframes(peer),
+    }
+}
+
+fn everyone_gets_everything(world: &World) {
+    let seed = world.seed;
+    for peer in world.peers.iter().filter(|peer| !peer.gone) {
+        for subscription in &peer.subscriptions {
+            let publisher = world
+                .peers
+                .iter()
+                .find(|p| p.publications.iter().any(|p| p.track == subscription.track));
+            let publisher = publisher.expect("a subscription has a publisher");
+            let publication = publisher.publications.iter().find(|p| p.track == subscription.track);
+            let media = publication.expect("just found").media;
+            let got = peer.got.get(&(publisher.session.0, media)).map_or(0, Vec::len);
+            assert!(
+                got > 30,
+                "seed {seed}: {:?} got {got} {media:?} packets of {:?} in a second",
+                peer.session,
+                publisher.session
+            );
+        }
+    }
+}
+
+/// Without loss, each stream's packets come once each and in the publisher's order.
+fn numbers_are_consistent(world: &World) {
+    let seed = world.seed;
+    for peer in world.peers.iter().filter(|peer| !peer.gone) {
+        for ((publisher, media), got) in &peer.got {
+            let tracks = world
+                .peers
+                .iter()
+                .filter(|p| p.session.0 == *publisher)
+                .flat_map(|p| &p.publications)
+                .filter(|p| p.media == *media)
+                .count();
+            if tracks == 1 {
+                let in_order = got.windows(2).all(|pair| pair[1] == pair[0] + 1);
+                assert!(in_order, "seed {seed}: {media:?} of {publisher} is not in order");
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Looks at the host that carries media. Reads facts; changes nothing.
+
+pub mod facts;
