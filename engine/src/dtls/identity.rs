@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dimpl::{Config, DtlsCertificate, certificate};
+use dimpl::{Config, ConfigBuilder, DtlsCertificate, certificate};
 
 use super::{Fingerprint, HashFunction};
 
@@ -58,19 +58,26 @@ impl Identity {
     pub fn generate() -> Result<Self, DtlsError> {
         let certificate =
             certificate::generate_self_signed_certificate().map_err(|_| DtlsError::Certificate)?;
-        let config = Config::builder()
-            .mtu(DATAGRAM_LEN_MAX)
-            // Only paths that ICE validated reach DTLS, so the peer's address is proved: a cookie would add a round trip.
-            .use_server_cookie(false)
-            .require_client_certificate(true)
-            .flight_start_rto(FLIGHT_WAIT)
-            .flight_retries(FLIGHT_RETRIES)
-            .handshake_timeout(HANDSHAKE_MAX)
-            .build()
-            .map_err(|_| DtlsError::Crypto)?;
+        let config = config_builder().build().map_err(|_| DtlsError::Crypto)?;
         let fingerprint =
             Fingerprint::of_certificate(HashFunction::Sha256, &certificate.certificate);
         let inner = Inner { certificate, fingerprint, config: Arc::new(config) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same certificate for handshakes whose waits come from `seed`, so that a simulated call can be had again.
+    ///
+    /// # Errors
+    /// When the cryptographic library fails.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_seeded_handshakes(&self, seed: u64) -> Result<Self, DtlsError> {
+        let builder = config_builder().dangerously_set_rng_seed(seed);
+        let config = builder.build().map_err(|_| DtlsError::Crypto)?;
+        let inner = Inner {
+            certificate: self.certificate(),
+            fingerprint: self.inner.fingerprint.clone(),
+            config: Arc::new(config),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -86,6 +93,17 @@ impl Identity {
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.inner.config)
     }
+}
+
+fn config_builder() -> ConfigBuilder {
+    Config::builder()
+        .mtu(DATAGRAM_LEN_MAX)
+        // Only paths that ICE validated reach DTLS, so the peer's address is proved: a cookie would add a round trip.
+        .use_server_cookie(false)
+        .require_client_certificate(true)
+        .flight_start_rto(FLIGHT_WAIT)
+        .flight_retries(FLIGHT_RETRIES)
+        .handshake_timeout(HANDSHAKE_MAX)
 }
 
 impl fmt::Debug for Identity {

@@ -27,7 +27,15 @@ fn calls_survive_bad_networks_and_churn_under_every_seed() {
     }
 }
 
-fn one_call(seed: u64) {
+#[test]
+fn the_same_seed_gives_the_same_call() {
+    for seed in [3, 7, 155] {
+        assert_eq!(one_call(seed), one_call(seed), "seed {seed}");
+    }
+}
+
+/// Gives the hash of the call's course.
+fn one_call(seed: u64) -> u64 {
     let mut rng = fastrand::Rng::with_seed(seed);
     let shards = rng.usize(1..=3);
     let mut world = World::new(seed, shards, EngineConfig::default());
@@ -83,6 +91,7 @@ fn one_call(seed: u64) {
         assert_eq!((left.sessions, left.tracks, left.legs, left.calls), (0, 0, 0, 0));
         assert_eq!(world.shards[shard].network.open_paths(), 0, "seed {seed}: handles leak");
     }
+    world.course
 }
 
 fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
