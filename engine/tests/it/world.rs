@@ -151,6 +151,8 @@ pub struct Publication {
     index: ExtSeqNum,
     rtx_index: ExtSeqNum,
     kept: BTreeMap<u16, Vec<u8>>,
+    /// Whether the server reported on the stream: until then it may not know whose it is.
+    is_reported_on: bool,
 }
 
 pub struct Subscription {
@@ -374,8 +376,10 @@ impl World {
         };
         let (home, session) = (self.peers[peer].home, self.peers[peer].session);
         self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
-        // Shortly before the roll-over, so that most runs cross it.
-        let index = ExtSeqNum(u64::from(self.rng.u16(65_000..65_400)));
+        // Shortly before the roll-over, so that most runs cross it. Once media flows a client may lose its path before the
+        // first packet gets through, and so starts in the lower half, as RFC 3711 §3.3.1 has it and browsers do.
+        let first = if self.peers[peer].client.is_connected() { 0..32_768 } else { 65_000..65_400 };
+        let index = ExtSeqNum(u64::from(self.rng.u16(first)));
         let rtx_index = ExtSeqNum(u64::from(self.rng.u16(0..32_768)));
         let next_at = self.now;
         self.peers[peer].publications.push(Publication {
@@ -390,6 +394,7 @@ impl World {
             index,
             rtx_index,
             kept: BTreeMap::new(),
+            is_reported_on: false,
         });
         track
     }
@@ -667,7 +672,11 @@ impl World {
                         self.peers[at].plis += 1;
                     }
                     Packet::SenderReport(report) => {
+                        self.peers[at].on_report_blocks(report.blocks());
                         self.check_report(at, report.ssrc(), report.rtp_time());
+                    }
+                    Packet::ReceiverReport(report) => {
+                        self.peers[at].on_report_blocks(report.blocks());
                     }
                     _ => {}
                 }
@@ -758,6 +767,15 @@ impl World {
 }
 
 impl Peer {
+    fn on_report_blocks(&mut self, blocks: rr::ReportBlocks<'_>) {
+        for block in blocks {
+            let reported = self.publications.iter_mut().find(|p| p.ssrc == block.ssrc);
+            if let Some(publication) = reported {
+                publication.is_reported_on = true;
+            }
+        }
+    }
+
     fn send_media(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
         let (call, session) = (self.call.0, self.session.0);
         for publication in self.publications.iter_mut().filter(|p| !p.paused) {
@@ -925,8 +943,8 @@ impl Publication {
         };
         write_fixed_header(&mut packet, &header).expect("room");
         let mut extensions = ExtensionWriter::new(&mut packet[FixedHeader::LEN..], false);
-        // The MID tells the server whose stream this is; browsers stop sending it once it is known.
-        if content.counter < 100 {
+        // The MID tells the server whose stream this is; browsers stop sending it once it is reported on.
+        if !self.is_reported_on {
             extensions.push(4, self.mid.as_bytes());
         }
         extensions.push(3, &(content.counter as u16).to_be_bytes());
