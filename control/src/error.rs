@@ -173,9 +173,10 @@ impl From<CommandError> for ApiError {
             CommandError::LimitReached { .. } => Code::LimitReached,
             CommandError::HandshakeBegan => Code::OutOfStep,
             CommandError::MailboxFull | CommandError::ShardGone => Code::Unavailable,
-            CommandError::UnknownTrack(_) | CommandError::Exists | CommandError::SsrcUsed => {
-                Code::Internal
-            }
+            CommandError::UnknownTrack(_)
+            | CommandError::UnknownChannel(_)
+            | CommandError::Exists
+            | CommandError::SsrcUsed => Code::Internal,
         };
         let error = Self::new(code, error.to_string());
         if code == Code::Unavailable { error.with_header(header::RETRY_AFTER, "1") } else { error }

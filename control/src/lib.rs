@@ -12,5 +12,6 @@ pub mod http;
 pub mod logging;
 pub mod media_plane;
 pub mod metrics;
+pub mod rtcd;
 pub mod sdp;
 pub mod service;

@@ -1,6 +1,6 @@
 //! Each way a command of the control plane can be refused.
 
-use crate::ids::{SessionId, TrackId};
+use crate::ids::{ChannelId, SessionId, TrackId};
 
 /// Why a command was not done; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -9,6 +9,8 @@ pub enum CommandError {
     UnknownSession(SessionId),
     /// No such track in the session's call.
     UnknownTrack(TrackId),
+    /// The peer has no such data channel open.
+    UnknownChannel(ChannelId),
     /// A session, track or leg of this number exists already.
     Exists,
     /// The SSRC was used under this session's keys before, or is used twice.
@@ -33,6 +35,7 @@ impl std::fmt::Display for CommandError {
         match self {
             Self::UnknownSession(id) => write!(f, "session {id} is not on this shard"),
             Self::UnknownTrack(id) => write!(f, "track {id} is not in this call"),
+            Self::UnknownChannel(id) => write!(f, "data channel {id} is not open"),
             Self::Exists => f.write_str("exists already"),
             Self::SsrcUsed => f.write_str("the SSRC was used before under this session's keys"),
             Self::LimitReached { what, limit } => write!(f, "no more than {limit} {what}"),

@@ -32,6 +32,10 @@ pub struct TrackId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LegId(pub u64);
 
+/// A data channel of one session: its SCTP stream. Source: RFC 8831 §6.4.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChannelId(pub u16);
+
 /// Where a shard keeps a session: slot and generation, so that a stale key misses instead of hitting a stranger.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionKey {
@@ -103,48 +107,58 @@ impl ExtSeqNum {
     }
 }
 
-/// Media identification tag of an m= section: 1 to 16 bytes of token characters. Source: RFC 9143 §9, RFC 8843 for the extension.
-///
-/// Sixteen bytes is the most that a one-byte header extension carries (RFC 8285 §4.2).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mid {
-    len: u8,
-    bytes: [u8; 16],
-}
-
-impl Mid {
-    /// Makes a mid from its text; `None` when empty, longer than 16 bytes or not made of token characters (RFC 8866 §9).
-    pub fn new(text: &str) -> Option<Self> {
-        Self::from_bytes(text.as_bytes())
-    }
-
-    /// As [`Mid::new`], from the bytes of a header extension element.
-    pub fn from_bytes(text: &[u8]) -> Option<Self> {
-        let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(b);
-        if text.is_empty() || text.len() > 16 || !text.iter().all(token) {
-            return None;
+macro_rules! short_names {
+    ($($(#[$doc:meta])* $name:ident: $is_allowed:expr;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// Sixteen bytes is the most that a one-byte header extension carries (RFC 8285 §4.2).
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name {
+            len: u8,
+            bytes: [u8; 16],
         }
-        let mut bytes = [0; 16];
-        bytes[..text.len()].copy_from_slice(text);
-        Some(Self { len: text.len() as u8, bytes })
-    }
 
-    /// The bytes as they go into a header extension element.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
+        impl $name {
+            /// Makes it from its text; `None` when empty, longer than 16 bytes or of other characters.
+            pub fn new(text: &str) -> Option<Self> {
+                Self::from_bytes(text.as_bytes())
+            }
 
-    /// The text as it stands in `a=mid`.
-    pub fn as_str(&self) -> &str {
-        // Only token characters get in, and they are ASCII.
-        std::str::from_utf8(self.as_bytes()).unwrap_or("")
-    }
+            /// As `new`, from the bytes of a header extension element.
+            pub fn from_bytes(text: &[u8]) -> Option<Self> {
+                if text.is_empty() || text.len() > 16 || !text.iter().all($is_allowed) {
+                    return None;
+                }
+                let mut bytes = [0; 16];
+                bytes[..text.len()].copy_from_slice(text);
+                Some(Self { len: text.len() as u8, bytes })
+            }
+
+            /// The bytes as they go into a header extension element.
+            pub fn as_bytes(&self) -> &[u8] {
+                &self.bytes[..usize::from(self.len)]
+            }
+
+            /// The text as it stands in a description.
+            pub fn as_str(&self) -> &str {
+                // Only ASCII gets in.
+                std::str::from_utf8(self.as_bytes()).unwrap_or("")
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.as_str())
+            }
+        }
+    )*};
 }
 
-impl fmt::Debug for Mid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mid({})", self.as_str())
-    }
+short_names! {
+    /// Media identification tag of an m= section: 1 to 16 token characters. Source: RFC 9143 §9 and §15, RFC 8866 §9.
+    Mid: |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(b);
+    /// Name of a simulcast layer within its m= section: 1 to 16 letters, digits, `-` or `_`. Source: RFC 8851 §10, RFC 8852 §3.
+    Rid: |b| b.is_ascii_alphanumeric() || b"-_".contains(b);
 }
 
 macro_rules! display_as_number {
@@ -163,6 +177,7 @@ display_as_number!(
     SessionId,
     TrackId,
     LegId,
+    ChannelId,
     Ssrc,
     PayloadType,
     SeqNum,

@@ -282,6 +282,7 @@ impl Call {
                 || Credentials::generate(ShardId(0), &mut |b: &mut [u8]| rng.fill(b));
             let (local, remote) = (credentials(), credentials());
             call.command(Command::AddSession(Box::new(SessionParams {
+                data_channels: false,
                 session: SessionId(peer as u64),
                 call: CallId(1),
                 local_ice: local.clone(),
@@ -329,6 +330,8 @@ impl Call {
                 transport_cc: true,
             };
             let track = TrackParams {
+                layers: Vec::new(),
+                voice_activity: false,
                 track: TrackId(number),
                 mid: Mid::new(if video { "v" } else { "a" }).expect("a mid"),
                 kind: if video { MediaKind::Video } else { MediaKind::Audio },

@@ -39,6 +39,8 @@ pub(super) fn track_params(
     ssrcs: (&[Ssrc], &[Ssrc]),
 ) -> TrackParams {
     TrackParams {
+        layers: Vec::new(),
+        voice_activity: false,
         track,
         mid,
         kind,

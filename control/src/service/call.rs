@@ -211,6 +211,7 @@ impl Service {
             candidates: self.advertised.candidates(new.from_this_host),
         };
         let params = SessionParams {
+            data_channels: false,
             session: number,
             call: call.number,
             local_ice: local.ice.clone(),

@@ -81,6 +81,11 @@ impl Service {
             Report::Disconnected { session } => (session, Some((SessionState::Disconnected, None))),
             Report::Reconnected { session } => (session, Some((SessionState::Connected, None))),
             Report::Closed { session, .. } => (session, None),
+            // Native sessions ask for none of these.
+            Report::Voice { .. }
+            | Report::ChannelOpened { .. }
+            | Report::ChannelClosed { .. }
+            | Report::Data { .. } => return,
         };
         let Some(call) = locked(&self.owners).get(&number).cloned() else { return };
         let mut state = call.lock().await;

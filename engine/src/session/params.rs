@@ -2,7 +2,7 @@
 
 use crate::dtls::{DtlsRole, Fingerprint};
 use crate::ice::Credentials;
-use crate::ids::{CallId, LegId, Mid, PayloadType, SessionId, Ssrc, TrackId};
+use crate::ids::{CallId, LegId, Mid, PayloadType, Rid, SessionId, Ssrc, TrackId};
 use crate::wire::rtp_ext::ExtensionMap;
 
 /// A new session. The peer's half may follow later, when we made the offer.
@@ -18,6 +18,8 @@ pub struct SessionParams {
     pub remote: Option<RemoteParams>,
     /// The CNAME under which we report to this peer about what it sends. Source: RFC 7022.
     pub cname: String,
+    /// Whether the peer may open data channels. Source: RFC 8831.
+    pub data_channels: bool,
 }
 
 /// The peer's half of a transport.
@@ -57,6 +59,10 @@ pub struct TrackParams {
     pub rtx_ssrcs: Vec<Ssrc>,
     /// Header extension ids that the publisher uses in this m= section.
     pub extensions: ExtensionMap,
+    /// The `rid`s of its simulcast layers, lowest first; empty without simulcast. Source: RFC 8853 §5.1.
+    pub layers: Vec<Rid>,
+    /// Whether [`Report::Voice`](crate::shard::mailbox::Report::Voice) tells when it begins and ceases to be speech, by the audio level extension.
+    pub voice_activity: bool,
 }
 
 /// One negotiated payload type of a publisher.

@@ -70,6 +70,9 @@ impl Shard {
                 let key = self.key_of(session)?;
                 self.remove_leg(key, leg);
             }
+            Command::SetMuted { .. } | Command::SendData { .. } => {
+                return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
+            }
             Command::Snapshot { sessions } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(sessions))));
             }

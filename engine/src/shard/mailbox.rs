@@ -2,7 +2,7 @@
 
 use crate::drop_reason::DropCounters;
 use crate::ice::Credentials;
-use crate::ids::{LegId, SessionId, ShardId, TrackId};
+use crate::ids::{ChannelId, LegId, SessionId, ShardId, TrackId};
 use crate::session::params::{LegParams, RemoteParams, SessionParams, TrackParams};
 use crate::session::snapshot::SessionSnapshot;
 use crate::session_error::SessionError;
@@ -60,11 +60,40 @@ pub enum Command {
         /// The leg.
         leg: LegId,
     },
+    /// Stops or resumes the forwarding of a track. While muted its packets are received, counted and dropped.
+    SetMuted {
+        /// The publisher.
+        session: SessionId,
+        /// The track.
+        track: TrackId,
+        /// Whether nobody gets it.
+        muted: bool,
+    },
+    /// Sends one message over a data channel that the peer opened. Source: RFC 8831 §6.6.
+    SendData {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+        /// Text or binary.
+        kind: DataKind,
+        /// The message.
+        bytes: Vec<u8>,
+    },
     /// Asks for the shard's counters, and for each session's when `sessions` is set.
     Snapshot {
         /// Whether every session is listed.
         sessions: bool,
     },
+}
+
+/// What a message of a data channel is. Source: RFC 8831 §8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataKind {
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Binary,
 }
 
 /// What a command gives back.
@@ -95,6 +124,42 @@ pub enum Report {
     Reconnected {
         /// The session.
         session: SessionId,
+    },
+    /// A track that is watched for voice activity began or ceased to be speech.
+    Voice {
+        /// The publisher.
+        session: SessionId,
+        /// The track.
+        track: TrackId,
+        /// Whether somebody speaks.
+        active: bool,
+    },
+    /// The peer opened a data channel.
+    ChannelOpened {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+        /// Its label.
+        label: String,
+    },
+    /// A data channel was closed by the peer.
+    ChannelClosed {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// A message came over a data channel.
+    Data {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+        /// Text or binary.
+        kind: DataKind,
+        /// The message.
+        bytes: Vec<u8>,
     },
     /// The session ended by itself; it is gone from the shard.
     Closed {

@@ -288,6 +288,7 @@ impl World {
         };
         let active = at % 4 == 3;
         let params = SessionParams {
+            data_channels: false,
             session,
             call: CallId(call),
             local_ice: local.clone(),
@@ -336,6 +337,7 @@ impl World {
         let session = SessionId(self.fresh_id());
         let (local, remote) = (self.credentials(0), self.credentials(0));
         let params = SessionParams {
+            data_channels: false,
             session,
             call: CallId(call),
             local_ice: local,
@@ -366,6 +368,8 @@ impl World {
             transport_cc: true,
         };
         let params = TrackParams {
+            layers: Vec::new(),
+            voice_activity: false,
             track,
             mid,
             kind: if media == Media::Audio { MediaKind::Audio } else { MediaKind::Video },

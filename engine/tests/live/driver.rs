@@ -282,6 +282,7 @@ impl World {
         let (local, remote) = (self.credentials(home), self.credentials(home));
         let at = self.peers.len();
         let params = SessionParams {
+            data_channels: false,
             session,
             call: CallId(1),
             local_ice: local.clone(),
@@ -332,6 +333,8 @@ impl World {
         extensions.set(Extension::TransportCc, 3);
         extensions.set(Extension::Mid, 4);
         let params = TrackParams {
+            layers: Vec::new(),
+            voice_activity: false,
             track,
             mid,
             kind: if video { MediaKind::Video } else { MediaKind::Audio },

@@ -134,6 +134,8 @@ impl State {
             }
             Command::SetRemote { session, .. }
             | Command::RestartIce { session, .. }
+            | Command::SetMuted { session, .. }
+            | Command::SendData { session, .. }
             | Command::RemoveLeg { session, .. } => known(&self.sessions, session)?,
             Command::Snapshot { .. } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(shard))));

@@ -136,6 +136,7 @@ impl Scene {
     fn set_up(&mut self) {
         for of in 0..2 {
             let params = SessionParams {
+                data_channels: false,
                 session: session(of),
                 call: CallId(1),
                 local_ice: credentials(of as u8),
@@ -386,6 +387,8 @@ impl Scene {
             transport_cc: true,
         };
         let track = TrackParams {
+            layers: Vec::new(),
+            voice_activity: false,
             track: TrackId(id),
             mid: Mid::new(&id.to_string()).expect("a digit"),
             kind: MediaKind::Video,
