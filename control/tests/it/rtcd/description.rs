@@ -15,8 +15,8 @@ pub(crate) struct Section {
     pub(crate) ssrcs: Vec<u32>,
     /// CNAMEs of its SSRCs.
     pub(crate) cnames: Vec<String>,
-    /// Codec names of its payload types, in their order.
-    pub(crate) codecs: Vec<String>,
+    /// Payload types with the names of their codecs.
+    pub(crate) codecs: Vec<(u8, String)>,
     /// URIs of its header extensions.
     pub(crate) extensions: Vec<String>,
     /// All its `a=` lines.
@@ -29,6 +29,12 @@ impl Section {
         self.media != "application"
             && self.port != 0
             && matches!(self.direction.as_str(), "sendrecv" | "sendonly")
+    }
+
+    /// The codec of a payload type.
+    pub(crate) fn codec(&self, payload_type: u8) -> Option<&str> {
+        let is_it = |(number, _): &&(u8, String)| *number == payload_type;
+        self.codecs.iter().find(is_it).map(|(_, codec)| codec.as_str())
     }
 }
 
@@ -54,7 +60,9 @@ pub(crate) fn sections(sdp: &str) -> Vec<Section> {
         let words: Vec<&str> = value.split(' ').collect();
         match name {
             "mid" => section.mid = value.to_owned(),
-            "sendrecv" | "sendonly" | "recvonly" | "inactive" => section.direction = name.to_owned(),
+            "sendrecv" | "sendonly" | "recvonly" | "inactive" => {
+                section.direction = name.to_owned()
+            }
             "msid" if words.len() == 2 => {
                 section.msid = Some((words[0].to_owned(), words[1].to_owned()));
             }
@@ -66,7 +74,8 @@ pub(crate) fn sections(sdp: &str) -> Vec<Section> {
             }
             "rtpmap" => {
                 let codec = words.get(1).and_then(|word| word.split('/').next());
-                section.codecs.extend(codec.map(str::to_owned));
+                let number = words[0].parse().ok();
+                section.codecs.extend(number.zip(codec.map(str::to_owned)));
             }
             "extmap" => section.extensions.extend(words.get(1).map(|uri| (*uri).to_owned())),
             _ => {}
@@ -92,11 +101,13 @@ pub(crate) fn only_codec(sdp: &str, mid: &str, codec: &str) -> String {
             continue;
         }
         let rtpmap = |line: &&str| line.contains(&format!(" {codec}/"));
-        let number = |line: &str| line.strip_prefix("a=rtpmap:")?.split(' ').next().map(str::to_owned);
+        let number =
+            |line: &str| line.strip_prefix("a=rtpmap:")?.split(' ').next().map(str::to_owned);
         let keep = section.lines().find(rtpmap).and_then(number).expect("the codec is offered");
         for line in section.lines() {
             let of_other = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().any(|attribute| {
-                line.strip_prefix(attribute).is_some_and(|rest| !rest.starts_with(&format!("{keep} ")))
+                line.strip_prefix(attribute)
+                    .is_some_and(|rest| !rest.starts_with(&format!("{keep} ")))
             });
             if line.starts_with("m=") {
                 let words: Vec<&str> = line.splitn(4, ' ').collect();

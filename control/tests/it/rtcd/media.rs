@@ -72,7 +72,9 @@ impl Stamp {
 
 /// The number that stands for a session in a stamp (FNV-1a).
 pub(crate) fn sender_number(session: &str) -> u32 {
-    session.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    session
+        .bytes()
+        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Whether a VP8 payload as of [`Stamp::vp8`] begins a key frame, wherever its descriptor was rewritten.

@@ -16,6 +16,19 @@ mod server;
 mod transport;
 mod user;
 
+mod crowd;
+mod drain;
+mod hostile;
+mod ids;
+mod joining;
+mod leaving;
+mod reconnecting;
+mod screen;
+mod sessions_api;
+mod signalling;
+mod simulcast;
+mod video;
+mod voice;
 
 use std::time::Duration;
 

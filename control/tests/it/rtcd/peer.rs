@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelData, ChannelId};
 use str0m::format::Codec;
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::media::{
+    Direction, KeyframeRequestKind, MediaKind, Mid, Rid, Simulcast, SimulcastLayer,
+};
 use str0m::net::{DatagramRecv, Protocol, Receive, TcpType};
 use str0m::rtp::{RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
@@ -50,6 +52,8 @@ pub(crate) struct Peer {
     step: Step,
     /// Whether the server gave us the signalling lock.
     locked: bool,
+    /// An offer of the server's that waits.
+    held: Option<(String, Description)>,
 }
 
 /// What a client negotiates by an offer of its own.
@@ -58,7 +62,12 @@ pub(crate) enum Change {
     /// The data channel: the first offer.
     Channel,
     /// Adds tracks of one MediaStream, one for each codec.
-    Publish { stream: String, codecs: Vec<Codec>, simulcast: bool, publication: Publication },
+    Publish {
+        stream: String,
+        codecs: Vec<Codec>,
+        simulcast: bool,
+        publication: Publication,
+    },
     /// Takes a track back.
     Unpublish(Mid),
     IceRestart,
@@ -111,6 +120,7 @@ impl Peer {
             changes: VecDeque::new(),
             step: Step::Idle,
             locked: false,
+            held: None,
         }
     }
 
@@ -190,6 +200,8 @@ impl Peer {
         for at in 0..self.published.len() {
             while let Some((mid, rid, write)) = self.published[at].next_packet(now) {
                 self.write(mid, rid, write);
+                let note = self.published[at].stamp.note;
+                self.note(|seen| *seen.sent.entry(note).or_default() += 1);
             }
         }
         self.input(Input::Timeout(now));
@@ -211,7 +223,8 @@ impl Peer {
 
     fn handle_datagram(&mut self, datagram: &Datagram) {
         let Ok(contents) = DatagramRecv::try_from(&datagram.bytes[..]) else {
-            return self.wrong(format!("a datagram is of no known protocol: {:02x?}", datagram.bytes));
+            return self
+                .wrong(format!("a datagram is of no known protocol: {:02x?}", datagram.bytes));
         };
         let receive = Receive {
             proto: datagram.protocol,
@@ -343,18 +356,32 @@ impl Peer {
         if facts.by_channel != self.options.dc_signaling {
             self.wrong(format!("an offer came over the wrong transport: {facts:?}"));
         }
+        let locked = self.locked;
+        self.note(|seen| {
+            seen.offers_under_lock += usize::from(locked);
+            seen.offers.push(facts.clone());
+        });
+        if self.options.holds_offers {
+            self.held = Some((sdp.to_owned(), facts));
+        } else {
+            self.apply_offer(sdp, &facts);
+        }
+    }
+
+    /// Answers the offer that was held, and holds no further one.
+    pub(crate) fn release_offer(&mut self) {
+        self.options.holds_offers = false;
+        if let Some((sdp, facts)) = self.held.take() {
+            self.apply_offer(&sdp, &facts);
+        }
+    }
+
+    fn apply_offer(&mut self, sdp: &str, facts: &Description) {
         if matches!(self.step, Step::Offered(..)) {
             self.step = Step::Idle;
             self.note(|seen| seen.rollbacks += 1);
         }
-        let locked = self.locked;
-        self.note(|seen| {
-            seen.offers_under_lock += usize::from(locked);
-            seen.take_offer(facts);
-        });
-        if self.options.ignores_offers {
-            return;
-        }
+        self.note(|seen| seen.take_offer(facts));
         let answer = SdpOffer::from_sdp_string(sdp).map_err(|error| error.to_string());
         let answer = answer.and_then(|offer| {
             self.rtc.sdp_api().accept_offer(offer).map_err(|error| error.to_string())
@@ -413,7 +440,8 @@ impl Peer {
                         .map(|p| p.pt());
                     match pt.filter(|_| media.direction().is_sending()) {
                         Some(pt) => {
-                            let begun = publication.clone().begin(*mid, pt, codec, simulcast, now());
+                            let begun =
+                                publication.clone().begin(*mid, pt, codec, simulcast, now());
                             self.published.push(begun);
                         }
                         None => {
@@ -551,11 +579,6 @@ impl Peer {
     pub(crate) fn close(&mut self) {
         let _ = self.rtc.close();
         self.drain();
-    }
-
-    /// Falls silent without closing, as a device that lost its network.
-    pub(crate) fn vanish(&mut self) {
-        self.rtc.disconnect();
     }
 }
 

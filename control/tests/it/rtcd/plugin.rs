@@ -44,7 +44,8 @@ impl Account {
 
     /// Logs in; the token.
     pub(crate) async fn login(&self) -> String {
-        let answer = self.post("/login", json!({"clientID": self.client, "authKey": self.key})).await;
+        let answer =
+            self.post("/login", json!({"clientID": self.client, "authKey": self.key})).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["bearerToken"].as_str().expect("a token").to_owned()
     }

@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) received: BTreeMap<String, Received>,
     /// Key frames that were asked of us, by mid and rid.
     pub(crate) keyframe_requests: BTreeMap<(String, String), usize>,
+    /// Packets that left us, by note.
+    pub(crate) sent: BTreeMap<u8, usize>,
     /// Answers to `Lock`.
     pub(crate) locks: Vec<bool>,
     pub(crate) pongs: usize,
@@ -96,8 +98,8 @@ impl Seen {
         track.and_then(|track| self.received.get(&track.mid)).cloned().unwrap_or_default()
     }
 
-    /// Takes an offer of the server's: tracks that begin and end with it, and whether it keeps the rules.
-    pub(crate) fn take_offer(&mut self, offer: Description) {
+    /// Applies an offer of the server's: tracks that begin and end with it, and whether it keeps the rules.
+    pub(crate) fn take_offer(&mut self, offer: &Description) {
         let live: BTreeMap<_, _> =
             self.live().map(|track| (track.mid.clone(), track.id.clone())).collect();
         let mut sending = BTreeSet::new();
@@ -126,7 +128,6 @@ impl Seen {
         if mapped != sending {
             self.wrong.push(format!("the media map lists {mapped:?}, the offer sends {sending:?}"));
         }
-        self.offers.push(offer);
     }
 
     /// A section begins to send: what 3.4 and 3.5 say of its names.
@@ -146,8 +147,7 @@ impl Seen {
             wrong.push(format!("the media map calls {} {mid} {}", section.media, entry.kind));
         }
         let fields: Vec<&str> = id.split('_').collect();
-        let well_named =
-            matches!(fields[..], [kind, sender, end] if kind == entry.kind && sender == stream && end.len() == 8);
+        let well_named = matches!(fields[..], [kind, sender, end] if kind == entry.kind && sender == stream && end.len() == 8);
         if !well_named {
             wrong.push(format!("track id {id} in stream {stream} is no <type>_<session>_<8>"));
         }

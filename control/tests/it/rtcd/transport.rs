@@ -64,12 +64,8 @@ impl Transport {
                 if reader.read_exact(&mut bytes).await.is_err() {
                     return;
                 }
-                let datagram = Datagram {
-                    protocol: Protocol::Tcp,
-                    source: remote,
-                    destination: local,
-                    bytes,
-                };
+                let datagram =
+                    Datagram { protocol: Protocol::Tcp, source: remote, destination: local, bytes };
                 if to_self.send(datagram).is_err() {
                     return;
                 }

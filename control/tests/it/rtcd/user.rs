@@ -25,8 +25,8 @@ pub(crate) struct Options {
     pub(crate) locking: bool,
     /// ICE-TCP in place of UDP.
     pub(crate) tcp: bool,
-    /// Takes no notice of the server's offers.
-    pub(crate) ignores_offers: bool,
+    /// Leaves the server's offers unanswered until [`Peer::release_offer`].
+    pub(crate) holds_offers: bool,
     /// Asks for locks and never offers under them.
     pub(crate) ignores_locks: bool,
     /// Time between two packets of voice.
@@ -40,7 +40,7 @@ impl Default for Options {
             dc_signaling: false,
             locking: true,
             tcp: false,
-            ignores_offers: false,
+            holds_offers: false,
             ignores_locks: false,
             voice_interval: Duration::from_millis(20),
         }
@@ -126,6 +126,12 @@ impl User {
         let what = format!("{kind} of {} with note {note}", sender.session);
         let is_it = |stamp: &Stamp| stamp.sender == number && stamp.note == note;
         self.wait(&what, |seen| seen.received(kind, &sender.session).count(is_it) > 2).await;
+    }
+
+    /// Waits until so many packets with this note have left, and the server has them.
+    pub(crate) async fn sends(&self, note: u8, count: usize) {
+        self.wait("own packets", |seen| seen.sent.get(&note) >= Some(&count)).await;
+        self.pings().await;
     }
 
     /// Packets by `sender` with this note, over all sections.
