@@ -108,8 +108,10 @@ fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
         }
         2 => world.restart_ice(peer),
         3 => {
-            let port = 40_000 + rng.u16(0..10_000);
-            world.peers[peer].address.set_port(port);
+            // No NAT gives one port to two clients at a time.
+            let taken = |port: &u16| world.peers.iter().any(|p| p.address.port() == *port);
+            let port = std::iter::repeat_with(|| 40_000 + rng.u16(0..10_000)).find(|p| !taken(p));
+            world.peers[peer].address.set_port(port.expect("far more ports than peers"));
             world.peers[peer].kernel_shard = rng.usize(0..world.shards.len());
         }
         4 => {
