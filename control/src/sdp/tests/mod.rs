@@ -13,7 +13,8 @@ use sluice_engine::ids::{LegId, PayloadType, TrackId};
 use sluice_engine::session::params::{LegParams, MediaKind, RemoteParams, TrackParams};
 
 use super::codecs::{Codec, CodecName, Feedback, known_fmtp};
-use super::negotiator::{Change, LocalTransport, Negotiator, Policy, RemoteTrack, Supply};
+use super::negotiator::{Change, LocalTransport, Negotiator, RemoteTrack, Supply};
+use super::policy::Policy;
 use super::{NegotiationError, host_candidates};
 
 pub(super) const CHROME_SENDRECV: &str = include_str!("../fixtures/chrome_sendrecv.sdp");
@@ -132,7 +133,9 @@ pub(super) fn audio_track(track: u64) -> RemoteTrack {
         kind: MediaKind::Audio,
         codecs: vec![codec(CodecName::Opus, 109, "minptime=10;useinbandfec=1")],
         stream: format!("session-{track}"),
+        name: format!("track-{track}"),
         label: "microphone".to_owned(),
+        source_stream: None,
     }
 }
 
@@ -149,7 +152,9 @@ pub(super) fn video_track(track: u64) -> RemoteTrack {
             ),
         ],
         stream: format!("session-{track}"),
+        name: format!("track-{track}"),
         label: "camera".to_owned(),
+        source_stream: None,
     }
 }
 
