@@ -6,5 +6,6 @@
 
 pub mod channel_message;
 pub mod directory;
+pub mod hub;
 pub mod message;
 pub mod msgpack;
