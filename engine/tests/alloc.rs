@@ -24,7 +24,8 @@ use sluice_engine::dtls::{DtlsRole, Identity};
 use sluice_engine::egress::Egress;
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
+    TrackId,
 };
 use sluice_engine::io::{Network, Stream};
 use sluice_engine::route::{PathId, Route, Transport};
@@ -333,6 +334,7 @@ impl Call {
             let track = TrackParams {
                 layers: Vec::new(),
                 voice_activity: true,
+                tally: TallyId::default(),
                 track: TrackId(number),
                 mid: Mid::new(if video { "v" } else { "a" }).expect("a mid"),
                 kind: if video { MediaKind::Video } else { MediaKind::Audio },

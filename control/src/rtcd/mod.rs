@@ -4,8 +4,20 @@
 //! A message's way in: `socket` (one WebSocket) → `message` (bytes to a typed message). `docs/rtcd_compat.md` compares behaviour by
 //! behaviour.
 
+mod call;
 pub mod channel_message;
+mod descriptions;
 pub mod directory;
+mod effects;
 pub mod hub;
+mod lock;
 pub mod message;
+mod messages;
+pub mod metrics;
 pub mod msgpack;
+mod registry;
+pub mod service;
+mod session;
+mod task;
+pub mod track_class;
+mod tracks;

@@ -213,6 +213,21 @@ impl Negotiator {
         }
     }
 
+    /// Whether a track is to reach this peer, or does.
+    pub fn has_track(&self, track: TrackId) -> bool {
+        self.tracks.iter().any(|known| known.track == track)
+    }
+
+    /// Where we tell the peer to reach us.
+    pub fn local_candidates(&self) -> &[Candidate] {
+        &self.local.candidates
+    }
+
+    /// The first m= section that is not stopped, as far as it was agreed.
+    pub fn first_mid(&self) -> Option<Mid> {
+        self.agreed.sections.iter().find(|section| !section.stopped)?.mid
+    }
+
     /// A track should no longer reach this peer. The leg to remove at once, if there is one; the description follows with the next offer.
     pub fn remove_track(&mut self, track: TrackId) -> Option<Change> {
         self.tracks.retain(|t| t.track != track);

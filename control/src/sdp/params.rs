@@ -1,6 +1,6 @@
 //! The outcome of a negotiation in the engine's types.
 
-use sluice_engine::ids::{LegId, Mid, Ssrc, TrackId};
+use sluice_engine::ids::{LegId, Mid, Ssrc, TallyId, TrackId};
 use sluice_engine::session::params::{LegParams, MediaKind, PayloadMap, TrackParams};
 use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap};
 
@@ -41,6 +41,7 @@ pub(super) fn track_params(
     ssrcs: (&[Ssrc], &[Ssrc]),
 ) -> TrackParams {
     TrackParams {
+        tally: TallyId::default(),
         track,
         mid,
         kind,

@@ -31,8 +31,8 @@ use crate::media_plane::MediaPlane;
 use call::Call;
 pub use call::Member;
 pub use guests::GuestReports;
-pub(crate) use shards::fill_random;
 use shards::{Numbers, Shards};
+pub(crate) use shards::{fill_random, random_id};
 pub use watch::{ReportQueue, report_channels};
 
 /// Calls and sessions, and the way to the engine.

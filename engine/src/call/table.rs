@@ -2,7 +2,7 @@
 
 use crate::clock::{Instant, NtpTime};
 use crate::config::EngineConfig;
-use crate::ids::{CallId, RtpTime, SessionKey, TrackId, TrackKey};
+use crate::ids::{CallId, RtpTime, SessionKey, TallyId, TrackId, TrackKey};
 use crate::rtp::audio_level::VoiceDetector;
 use crate::rtp::history::History;
 use crate::rtp::report::{SenderClock, rtp_time_after};
@@ -30,6 +30,8 @@ pub struct Track {
     pub history: Option<History>,
     /// How its timestamps run against our clock.
     pub clock: TrackClock,
+    /// Where it is counted.
+    pub tally: TallyId,
     /// Nobody gets it.
     pub muted: bool,
     /// Listens for speech, where that is wanted and the publisher sends levels.
@@ -92,6 +94,7 @@ impl Track {
             history: keeps_history
                 .then(|| History::new(config.history_packets, HISTORY_SLOT_BYTES)),
             clock: TrackClock::default(),
+            tally: params.tally,
             muted: false,
             voice: is_watched.then(|| VoiceDetector::new(config.voice_activity)),
         }

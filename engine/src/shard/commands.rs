@@ -6,8 +6,9 @@ use super::{Shard, budget};
 use crate::call::table::{LegRef, Track};
 use crate::clock::Instant;
 use crate::command_error::CommandError;
-use crate::ids::{LegId, SessionId, SessionKey, TrackId, TrackKey};
+use crate::ids::{LegId, SessionId, SessionKey, TallyId, TrackId, TrackKey};
 use crate::io::Network;
+use crate::metrics::TrackTally;
 use crate::session::Session;
 use crate::session::params::{LegParams, RemoteParams, SessionParams, TrackParams};
 use crate::session::snapshot::SessionSnapshot;
@@ -137,6 +138,12 @@ impl Shard {
         if self.find_track(call, params.track).is_some() {
             return Err(CommandError::Exists);
         }
+        let tally = params.tally.index();
+        if tally >= TallyId::MAX_TALLIES {
+            let limit = TallyId::MAX_TALLIES;
+            return Err(CommandError::LimitReached { what: "tallies per shard", limit });
+        }
+        self.tallies.resize_with(self.tallies.len().max(tally + 1), TrackTally::default);
         let track = Track::new(call, key, &params, &self.config);
         let track = self.table.insert_with(|_| track);
         if let Some(session) = self.sessions.get_mut(key) {
@@ -282,6 +289,7 @@ impl Shard {
             shard: self.id,
             counters: self.counters.clone(),
             drops: self.drops.clone(),
+            tallies: self.tallies.clone(),
             sessions: self.sessions.len(),
             calls: self.calls.len(),
             tracks: self.table.len(),

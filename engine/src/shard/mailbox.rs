@@ -195,6 +195,8 @@ pub struct ShardSnapshot {
     pub counters: crate::metrics::ShardCounters,
     /// Datagrams refused, by reason.
     pub drops: DropCounters,
+    /// What tracks carried, by [`TallyId`](crate::ids::TallyId). Tallies that no track has used yet may be missing at the end.
+    pub tallies: Vec<crate::metrics::TrackTally>,
     /// Sessions on this shard.
     pub sessions: usize,
     /// Calls on this shard.

@@ -4,7 +4,7 @@ use super::Shard;
 use super::mailbox::Report;
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
 use crate::ids::{SeqNum, SessionKey, TrackKey};
@@ -39,12 +39,19 @@ impl Shard {
         track.clock.on_packet(now, plain.timestamp, clock_rate_hz);
         // A muted track is listened to as well: its publisher may be told that nobody hears it.
         let (id, speech) = (track.id, track.hear(now, &plain));
+        let tally = &mut self.tallies[track.tally.index()];
+        let is_timed = tally.is_timed() && !track.legs.is_empty();
+        tally.packets_in += 1;
+        tally.bytes_in += bytes.len() as u64;
         if track.muted {
             self.counters.rtp_packets_muted += 1;
         } else {
             if let Some(history) = &mut track.history {
                 history.store(source, index, bytes);
             }
+            let begun = is_timed.then(clock::now);
+            let (packets_out, bytes_out) =
+                (self.counters.rtp_packets_out, self.counters.rtp_bytes_out);
             fanout::forward(
                 now,
                 &plain,
@@ -54,6 +61,11 @@ impl Shard {
                 &mut self.counters,
                 &mut self.drops,
             );
+            tally.packets_out += self.counters.rtp_packets_out - packets_out;
+            tally.bytes_out += self.counters.rtp_bytes_out - bytes_out;
+            if let Some(begun) = begun {
+                tally.forward_times.observe(clock::now().since(begun));
+            }
         }
         if let (Some(active), Some(publisher)) = (speech, self.sessions.get(key)) {
             let session = publisher.id;

@@ -1,11 +1,14 @@
-//! Mute, and who speaks.
+//! Mute, who speaks, and what is counted of tracks.
 
 use std::time::Duration;
 
 use sluice_engine::command_error::CommandError;
 use sluice_engine::config::EngineConfig;
-use sluice_engine::ids::{SessionId, TrackId};
+use sluice_engine::ids::{Mid, SessionId, TallyId, TrackId};
+use sluice_engine::metrics::FORWARDS_TIMED;
+use sluice_engine::session::params::{MediaKind, TrackParams};
 use sluice_engine::shard::mailbox::{Command, Report};
+use sluice_engine::wire::rtp_ext::ExtensionMap;
 
 use crate::world::{Media, World};
 
@@ -126,4 +129,42 @@ fn only_the_publisher_may_be_named() {
     let nothing = TrackId(404);
     let refused = world.command(0, Command::SetMuted { session, track: nothing, muted: true });
     assert_eq!(refused.err(), Some(CommandError::UnknownTrack(nothing)));
+}
+
+#[test]
+fn a_tally_outlives_its_tracks() {
+    let mut world = talk();
+    world.set_muted(0, 1, true);
+    world.run(2 * SECOND);
+    world.leave(0);
+    let snapshot = world.snapshot(0);
+    let (all, tally) = (&snapshot.counters, &snapshot.tallies[TallyId::default().index()]);
+    assert_eq!(snapshot.tracks, 0);
+    assert_eq!((tally.packets_in, tally.bytes_in), (all.rtp_packets_in, all.rtp_bytes_in));
+    assert_eq!((tally.packets_out, tally.bytes_out), (all.rtp_packets_out, all.rtp_bytes_out));
+    assert!(tally.packets_out > 90 && tally.packets_in > 2 * tally.packets_out);
+    let timed = tally.forward_times.counts.iter().sum::<u64>();
+    assert!((1..=tally.packets_in.div_ceil(FORWARDS_TIMED)).contains(&timed), "{timed} timed");
+}
+
+#[test]
+fn a_tally_beyond_the_last_is_refused() {
+    let mut world = talk();
+    let limit = TallyId::MAX_TALLIES;
+    let track = TrackParams {
+        track: TrackId(404),
+        mid: Mid::new("t").expect("a mid"),
+        kind: MediaKind::Audio,
+        codecs: Vec::new(),
+        ssrcs: Vec::new(),
+        rtx_ssrcs: Vec::new(),
+        extensions: ExtensionMap::default(),
+        layers: Vec::new(),
+        voice_activity: false,
+        tally: TallyId(limit as u16),
+    };
+    let session = world.peers[0].session;
+    let refused = world.command(0, Command::AddTrack { session, track: Box::new(track) });
+    let expected = CommandError::LimitReached { what: "tallies per shard", limit };
+    assert_eq!(refused.err(), Some(expected));
 }

@@ -16,7 +16,8 @@ use sluice_engine::dtls::DtlsRole;
 use sluice_engine::dtls::Identity;
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
+    TrackId,
 };
 use sluice_engine::route::{Route, Transport};
 use sluice_engine::rtp::missing::MissingList;
@@ -370,6 +371,7 @@ impl World {
         let params = TrackParams {
             layers: Vec::new(),
             voice_activity: media == Media::Audio,
+            tally: TallyId::default(),
             track,
             mid,
             kind: if media == Media::Audio { MediaKind::Audio } else { MediaKind::Video },
