@@ -129,22 +129,22 @@ impl FromPeer {
             return Err(ChannelError::UnexpectedText);
         }
         let mut reader = Reader::new(bytes);
-        let Token::Unsigned(number) = reader.next()? else { return Err(ChannelError::NoNumber) };
+        let Token::Unsigned(number) = reader.token()? else { return Err(ChannelError::NoNumber) };
         let Ok(short) = u8::try_from(number) else { return Ok(Self::Ignored(number)) };
         Ok(match short {
             number::PING => Self::Ping,
-            number::SDP => match reader.next()? {
+            number::SDP => match reader.token()? {
                 Token::Bin(compressed) => Self::Sdp(inflate(compressed)?),
                 other => {
                     let (expected, found) = ("a bin", other.name());
                     return Err(ChannelError::Payload { number: short, expected, found });
                 }
             },
-            number::LOSS_RATE => Self::LossRate(measure(short, reader.next()?, 1.0)?),
+            number::LOSS_RATE => Self::LossRate(measure(short, reader.token()?, 1.0)?),
             number::ROUND_TRIP_TIME => {
-                Self::RoundTripTime(measure(short, reader.next()?, SECONDS_MAX)?)
+                Self::RoundTripTime(measure(short, reader.token()?, SECONDS_MAX)?)
             }
-            number::JITTER => Self::Jitter(measure(short, reader.next()?, SECONDS_MAX)?),
+            number::JITTER => Self::Jitter(measure(short, reader.token()?, SECONDS_MAX)?),
             number::LOCK => Self::Lock,
             number::UNLOCK => Self::Unlock,
             _ => Self::Ignored(number),

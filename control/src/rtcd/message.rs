@@ -36,6 +36,18 @@ pub enum FromPlugin {
     Rtc(Rtc),
 }
 
+impl FromPlugin {
+    /// The message's type on the wire.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Join(_) => "join",
+            Self::Leave { .. } => "leave",
+            Self::Reconnect { .. } => "reconnect",
+            Self::Rtc(_) => "rtc",
+        }
+    }
+}
+
 /// Makes a session. The client is the one that the connection belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Join {

@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Every [`FormatError`]; the reader is of no use after one.
-    pub fn next(&mut self) -> Result<Token<'a>, FormatError> {
+    pub fn token(&mut self) -> Result<Token<'a>, FormatError> {
         let marker = self.array::<1>()?[0];
         Ok(match marker {
             0x00..=0x7f => Token::Unsigned(marker.into()),
@@ -151,13 +151,13 @@ impl<'a> Reader<'a> {
     /// Passes over one value with all that is in it.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::token`].
     pub fn skip(&mut self) -> Result<(), FormatError> {
         // Each turn takes at least one byte of the input; the sum of announced elements fits 64 bits, since each header costs a byte.
         let mut left: u64 = 1;
         while left > 0 {
             left -= 1;
-            left += match self.next()? {
+            left += match self.token()? {
                 Token::Array(elements) => u64::from(elements),
                 Token::Map(pairs) => 2 * u64::from(pairs),
                 _ => 0,
@@ -336,7 +336,7 @@ mod tests {
             bytes.push(0xc3);
             let mut reader = Reader::new(&bytes);
             assert_eq!(reader.skip(), Ok(()), "round {round}");
-            assert_eq!(reader.next(), Ok(Token::Bool(true)), "round {round}");
+            assert_eq!(reader.token(), Ok(Token::Bool(true)), "round {round}");
             assert_eq!(Reader::new(&bytes[..whole - 1]).skip(), Err(FormatError::Truncated));
         }
     }
@@ -354,10 +354,10 @@ mod tests {
             &[0xd2, 0, 0, 0, 5],
             &[0xd3, 0, 0, 0, 0, 0, 0, 0, 5],
         ] {
-            assert_eq!(Reader::new(bytes).next(), Ok(Token::Unsigned(5)), "{bytes:x?}");
+            assert_eq!(Reader::new(bytes).token(), Ok(Token::Unsigned(5)), "{bytes:x?}");
         }
         for bytes in [&[0xff][..], &[0xd0, 0xff], &[0xd1, 0xff, 0xff]] {
-            assert_eq!(Reader::new(bytes).next(), Ok(Token::Negative(-1)), "{bytes:x?}");
+            assert_eq!(Reader::new(bytes).token(), Ok(Token::Negative(-1)), "{bytes:x?}");
         }
     }
 
@@ -396,11 +396,11 @@ mod tests {
     fn lengths_beyond_the_input_are_refused_at_the_header() {
         for marker in [0xc6, 0xc9, 0xdb, 0xdd, 0xdf] {
             let bytes = [marker, 0xff, 0xff, 0xff, 0xff, 0, 0, 0];
-            assert_eq!(Reader::new(&bytes).next(), Err(FormatError::Truncated), "{marker:x}");
+            assert_eq!(Reader::new(&bytes).token(), Err(FormatError::Truncated), "{marker:x}");
         }
         for marker in [0xc5, 0xc8, 0xda, 0xdc, 0xde] {
             let bytes = [marker, 0xff, 0xff, 0, 0];
-            assert_eq!(Reader::new(&bytes).next(), Err(FormatError::Truncated), "{marker:x}");
+            assert_eq!(Reader::new(&bytes).token(), Err(FormatError::Truncated), "{marker:x}");
         }
     }
 
@@ -423,7 +423,7 @@ mod tests {
                 while reader.skip().is_ok() {}
             }
         }
-        assert_eq!(Reader::new(&[0xc1]).next(), Err(FormatError::ReservedByte));
-        assert_eq!(Reader::new(&[]).next(), Err(FormatError::Truncated));
+        assert_eq!(Reader::new(&[0xc1]).token(), Err(FormatError::ReservedByte));
+        assert_eq!(Reader::new(&[]).token(), Err(FormatError::Truncated));
     }
 }

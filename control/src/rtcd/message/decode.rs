@@ -108,7 +108,7 @@ impl FromPlugin {
     /// A [`DecodeError`] that says what is wrong; nothing of such a message is to be acted on.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let type_name = match reader.next() {
+        let type_name = match reader.token() {
             Ok(Token::Str(name)) if name.len() <= TYPE_BYTES_MAX => std::str::from_utf8(name).ok(),
             Ok(_) => None,
             Err(error) => return Err(DecodeError { type_name: None, problem: error.into() }),
@@ -132,12 +132,12 @@ fn join(reader: &mut Reader<'_>) -> Result<Join, Problem> {
     let mut props = SessionProps::default();
     for _ in 0..pairs {
         match key(reader)? {
-            b"callID" => call = strict_id("callID", reader.next()?)?,
-            b"userID" => user = strict_id("userID", reader.next()?)?,
-            b"sessionID" => session = strict_id("sessionID", reader.next()?)?,
-            b"channelID" => props.channel = strict_id("channelID", reader.next()?)?,
-            b"av1Support" => props.av1_support = flag("av1Support", reader.next()?)?,
-            b"dcSignaling" => props.dc_signaling = flag("dcSignaling", reader.next()?)?,
+            b"callID" => call = strict_id("callID", reader.token()?)?,
+            b"userID" => user = strict_id("userID", reader.token()?)?,
+            b"sessionID" => session = strict_id("sessionID", reader.token()?)?,
+            b"channelID" => props.channel = strict_id("channelID", reader.token()?)?,
+            b"av1Support" => props.av1_support = flag("av1Support", reader.token()?)?,
+            b"dcSignaling" => props.dc_signaling = flag("dcSignaling", reader.token()?)?,
             _ => reader.skip()?,
         }
     }
@@ -155,7 +155,7 @@ fn session_of(reader: &mut Reader<'_>) -> Result<String, Problem> {
     let mut session = None;
     for _ in 0..pairs {
         let is_session = key(reader)? == b"sessionID";
-        match reader.next()? {
+        match reader.token()? {
             value @ Token::Str(_) if is_session => session = strict_id("sessionID", value)?,
             Token::Str(_) => {}
             other => {
@@ -170,28 +170,28 @@ fn session_of(reader: &mut Reader<'_>) -> Result<String, Problem> {
 /// A struct: a map of its fields, or an array of all six in order.
 fn rtc(reader: &mut Reader<'_>) -> Result<Rtc, Problem> {
     let mut fields = RtcFields::default();
-    match reader.next()? {
+    match reader.token()? {
         Token::Nil => {}
         Token::Map(pairs) => {
             for _ in 0..pairs {
                 match key(reader)? {
-                    b"group_id" => fields.group = loose_id("group_id", reader.next()?)?,
-                    b"user_id" => fields.user = loose_id("user_id", reader.next()?)?,
-                    b"session_id" => fields.session = loose_id("session_id", reader.next()?)?,
-                    b"call_id" => fields.call = loose_id("call_id", reader.next()?)?,
-                    b"type" => fields.kind = kind_number(reader.next()?)?,
-                    b"data" => fields.data = data(reader.next()?)?,
+                    b"group_id" => fields.group = loose_id("group_id", reader.token()?)?,
+                    b"user_id" => fields.user = loose_id("user_id", reader.token()?)?,
+                    b"session_id" => fields.session = loose_id("session_id", reader.token()?)?,
+                    b"call_id" => fields.call = loose_id("call_id", reader.token()?)?,
+                    b"type" => fields.kind = kind_number(reader.token()?)?,
+                    b"data" => fields.data = data(reader.token()?)?,
                     _ => reader.skip()?,
                 }
             }
         }
         Token::Array(6) => {
-            fields.group = loose_id("group_id", reader.next()?)?;
-            fields.user = loose_id("user_id", reader.next()?)?;
-            fields.session = loose_id("session_id", reader.next()?)?;
-            fields.call = loose_id("call_id", reader.next()?)?;
-            fields.kind = kind_number(reader.next()?)?;
-            fields.data = data(reader.next()?)?;
+            fields.group = loose_id("group_id", reader.token()?)?;
+            fields.user = loose_id("user_id", reader.token()?)?;
+            fields.session = loose_id("session_id", reader.token()?)?;
+            fields.call = loose_id("call_id", reader.token()?)?;
+            fields.kind = kind_number(reader.token()?)?;
+            fields.data = data(reader.token()?)?;
         }
         other => {
             let expected = "a map of fields or an array of all six";
@@ -230,7 +230,7 @@ impl RtcFields<'_> {
 
 /// How many pairs; nil has none.
 fn map(reader: &mut Reader<'_>) -> Result<u32, Problem> {
-    match reader.next()? {
+    match reader.token()? {
         Token::Map(pairs) => Ok(pairs),
         Token::Nil => Ok(0),
         other => Err(Problem::Payload { expected: "a map", found: other.name() }),
@@ -238,7 +238,7 @@ fn map(reader: &mut Reader<'_>) -> Result<u32, Problem> {
 }
 
 fn key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Problem> {
-    match reader.next()? {
+    match reader.token()? {
         Token::Str(key) => Ok(key),
         other => Err(Problem::Field { field: "every key", expected: "a str", found: other.name() }),
     }
