@@ -156,6 +156,11 @@ impl Service {
         })
     }
 
+    /// How many shards there are.
+    pub fn shard_count(&self) -> u16 {
+        self.shards.plane.shards()
+    }
+
     /// What the engine found out when it started.
     pub fn facts(&self) -> &EngineFacts {
         self.shards.plane.facts()
