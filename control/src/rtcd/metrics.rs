@@ -93,7 +93,7 @@ impl ErrorKind {
 }
 
 /// Which way something goes, as the server sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
     /// To the server.
     In,

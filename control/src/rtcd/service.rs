@@ -1,5 +1,6 @@
 //! Where plugins' messages find their calls.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -9,6 +10,7 @@ use super::hub::{ConnectionId, Hub};
 use super::message::{FromPlugin, Join, ToPlugin};
 use super::metrics::RtcdMetrics;
 use super::registry::Registry;
+use super::socket::Inbox;
 use super::task::{self, Message, Route};
 use crate::auth::Client;
 use crate::service::Service;
@@ -60,11 +62,7 @@ impl Rtcd {
     }
 
     /// Takes a message of a client; returns when its call has room for it. A client's message reaches its own sessions only.
-    pub async fn handle(&self, client: &Client, connection: &ConnectionId, message: FromPlugin) {
-        if client.id.is_empty() {
-            tracing::warn!("the admin has no sessions: a message is ignored");
-            return;
-        }
+    async fn take(&self, client: &Client, connection: &ConnectionId, message: FromPlugin) {
         let (session, message) = match message {
             FromPlugin::Join(join) => return self.join(client, connection, join).await,
             FromPlugin::Leave { session } => (session.clone(), Message::Leave(session)),
@@ -125,6 +123,17 @@ impl Rtcd {
         for ended in ends {
             let _ = ended.await;
         }
+    }
+}
+
+impl Inbox for Rtcd {
+    fn handle<'a>(
+        &'a self,
+        client: &'a Client,
+        connection: &'a ConnectionId,
+        message: FromPlugin,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.take(client, connection, message))
     }
 }
 
