@@ -44,6 +44,8 @@ counters! {
     rtp_packets_out,
     /// Bytes of RTP packets sent to subscribers, SRTP overhead excluded
     rtp_bytes_out,
+    /// RTP packets of muted tracks: received and not forwarded
+    rtp_packets_muted,
     /// Packets resent to subscribers
     rtx_out,
     /// Packets recovered from publishers by retransmission

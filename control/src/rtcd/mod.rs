@@ -4,4 +4,8 @@
 //! A message's way in: `socket` (one WebSocket) → `message` (bytes to a typed message). `docs/rtcd_compat.md` compares behaviour by
 //! behaviour.
 
+pub mod channel_message;
 pub mod directory;
+pub mod hub;
+pub mod message;
+pub mod msgpack;

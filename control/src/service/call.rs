@@ -18,8 +18,9 @@ use super::link::{CloseCode, Link, LinkEnd};
 use super::session::{Published, Session, track_name};
 use super::shards::{SessionSupply, random_id};
 use super::views::{CallView, Event, SessionKind, SessionState, SessionView, TrackView};
-use super::{CreatedSession, NewSession, Patched, Service, detached, locked};
+use super::{CreatedSession, NewSession, Owner, Patched, Service, detached, locked};
 use crate::error::{ApiError, Code};
+use crate::media_plane::command_of;
 use crate::sdp::{
     Change, Fragment, FragmentOutcome, LocalTransport, Negotiator, Policy, RemoteTrack,
 };
@@ -225,7 +226,7 @@ impl Service {
             None => None,
         };
 
-        locked(&self.owners).insert(number, Arc::clone(call));
+        locked(&self.owners).insert(number, Owner::Call(Arc::clone(call)));
         let added = self.shards.command(call.shard, Command::AddSession(Box::new(params))).await;
         if let Err(error) = added {
             locked(&self.owners).remove(&number);
@@ -558,23 +559,15 @@ impl Service {
         let mut removed = Vec::new();
         let mut failed = None;
         for change in changes {
-            let command = match change {
-                Change::RestartIce { local } => Command::RestartIce { session: number, local },
-                Change::SetRemote(remote) => {
-                    state.session(number)?.negotiated = true;
-                    Command::SetRemote { session: number, remote: Box::new(remote) }
-                }
+            match &change {
+                Change::SetRemote(_) => state.session(number)?.negotiated = true,
                 Change::Publish { params, track } => {
-                    added.push(Published { mid: params.mid, track });
-                    Command::AddTrack { session: number, track: Box::new(params) }
+                    added.push(Published { mid: params.mid, track: track.clone() });
                 }
-                Change::Unpublish(track) => {
-                    removed.push(track);
-                    Command::RemoveTrack { session: number, track }
-                }
-                Change::AddLeg(leg) => Command::AddLeg { session: number, leg: Box::new(leg) },
-                Change::RemoveLeg(leg) => Command::RemoveLeg { session: number, leg },
-            };
+                Change::Unpublish(track) => removed.push(*track),
+                _ => {}
+            }
+            let command = command_of(number, change);
             let leg_or_removal =
                 matches!(command, Command::AddLeg { .. } | Command::RemoveTrack { .. });
             match self.shards.command(call.shard, command).await {

@@ -1,7 +1,7 @@
 //! What the control plane asks of a shard, done one by one.
 
 use super::handle::{Envelope, Order};
-use super::mailbox::{Answer, Command, ShardSnapshot};
+use super::mailbox::{Answer, Command, Report, ShardSnapshot};
 use super::{Shard, budget};
 use crate::call::table::{LegRef, Track};
 use crate::clock::Instant;
@@ -70,7 +70,10 @@ impl Shard {
                 let key = self.key_of(session)?;
                 self.remove_leg(key, leg);
             }
-            Command::SetMuted { .. } | Command::SendData { .. } => {
+            Command::SetMuted { session, track, muted } => {
+                self.set_muted(now, session, track, muted)?;
+            }
+            Command::SendData { .. } => {
                 return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
             }
             Command::Snapshot { sessions } => {
@@ -127,7 +130,6 @@ impl Shard {
     }
 
     fn add_track(&mut self, session: SessionId, params: TrackParams) -> Result<(), CommandError> {
-        let history_packets = self.config.history_packets;
         let interval = self.config.keyframe_interval;
         let (key, session) = self.session_mut(session)?;
         session.receiver.check_track(&params)?;
@@ -135,7 +137,7 @@ impl Shard {
         if self.find_track(call, params.track).is_some() {
             return Err(CommandError::Exists);
         }
-        let track = Track::new(call, key, &params, history_packets);
+        let track = Track::new(call, key, &params, &self.config);
         let track = self.table.insert_with(|_| track);
         if let Some(session) = self.sessions.get_mut(key) {
             session.receiver.add_track(params, track, interval);
@@ -153,6 +155,37 @@ impl Shard {
         let (_, session) = self.session_mut(session)?;
         let key = session.receiver.remove_track(track).ok_or(CommandError::UnknownTrack(track))?;
         self.drop_track(key);
+        Ok(())
+    }
+
+    /// Muting ends speech and says so even if there was none: whoever shows a speaker can rely on it. Unmuted, the legs go on where
+    /// they stood.
+    fn set_muted(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        id: TrackId,
+        muted: bool,
+    ) -> Result<(), CommandError> {
+        let (_, publisher) = self.session_mut(session)?;
+        let key = publisher.receiver.track_mut(id).ok_or(CommandError::UnknownTrack(id))?.key;
+        let Some(track) = self.table.get_mut(key) else { return Ok(()) };
+        let was_muted = std::mem::replace(&mut track.muted, muted);
+        if muted {
+            if let Some(voice) = &mut track.voice {
+                voice.clear();
+                self.report(Report::Voice { session, track: id, active: false });
+            }
+        } else if was_muted {
+            for leg in &track.legs {
+                if let Some(subscriber) = self.sessions.get_mut(leg.session)
+                    && let Some(leg) = subscriber.sender.leg_mut(leg.leg)
+                {
+                    leg.skip_withheld();
+                }
+            }
+            self.request_keyframe(now, key);
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::session_error::SessionError;
 use crate::srtp::Profile;
 
 /// One wish of the control plane. Each is answered once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Makes a session.
     AddSession(Box<SessionParams>),
@@ -168,6 +168,22 @@ pub enum Report {
         /// Whose fault it was.
         error: SessionError,
     },
+}
+
+impl Report {
+    /// The session that it is about.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Connected { session, .. }
+            | Self::Disconnected { session }
+            | Self::Reconnected { session }
+            | Self::Voice { session, .. }
+            | Self::ChannelOpened { session, .. }
+            | Self::ChannelClosed { session, .. }
+            | Self::Data { session, .. }
+            | Self::Closed { session, .. } => *session,
+        }
+    }
 }
 
 /// One shard's state at a moment. Counters only grow.

@@ -1,6 +1,7 @@
 //! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
 
 use super::Shard;
+use super::mailbox::Report;
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
 use crate::clock::Instant;
@@ -36,18 +37,28 @@ impl Shard {
             return self.drops.count(DropReason::BadRtp);
         };
         track.clock.on_packet(now, plain.timestamp, clock_rate_hz);
-        if let Some(history) = &mut track.history {
-            history.store(source, index, bytes);
+        // A muted track is listened to as well: its publisher may be told that nobody hears it.
+        let (id, speech) = (track.id, track.hear(now, &plain));
+        if track.muted {
+            self.counters.rtp_packets_muted += 1;
+        } else {
+            if let Some(history) = &mut track.history {
+                history.store(source, index, bytes);
+            }
+            fanout::forward(
+                now,
+                &plain,
+                &track.legs,
+                &mut self.sessions,
+                &mut self.egress,
+                &mut self.counters,
+                &mut self.drops,
+            );
         }
-        fanout::forward(
-            now,
-            &plain,
-            &track.legs,
-            &mut self.sessions,
-            &mut self.egress,
-            &mut self.counters,
-            &mut self.drops,
-        );
+        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(key)) {
+            let session = publisher.id;
+            self.report(Report::Voice { session, track: id, active });
+        }
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {

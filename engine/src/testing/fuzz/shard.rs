@@ -369,7 +369,10 @@ impl Scene {
             _ if what > 250 => {
                 let _ = self.command(Command::RemoveSession { session });
             }
-            _ => {}
+            _ => {
+                let (track, muted) = (TrackId(id), what & 8 == 0);
+                let _ = self.command(Command::SetMuted { session, track, muted });
+            }
         }
     }
 
@@ -388,7 +391,7 @@ impl Scene {
         };
         let track = TrackParams {
             layers: Vec::new(),
-            voice_activity: false,
+            voice_activity: true,
             track: TrackId(id),
             mid: Mid::new(&id.to_string()).expect("a digit"),
             kind: MediaKind::Video,
