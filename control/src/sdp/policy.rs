@@ -1,11 +1,12 @@
 //! What each kind of session may negotiate.
 
+use sluice_engine::session::params::MediaKind;
+use sluice_engine::wire::rtp_ext::Extension;
+
 use super::SECTIONS_MAX;
 use super::codecs::{CodecName, Feedback};
 use super::error::NegotiationError;
 use super::parse::{Description, MediaSection, SectionKind};
-use sluice_engine::session::params::MediaKind;
-use sluice_engine::wire::rtp_ext::Extension;
 
 /// What kind of session this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +30,7 @@ pub struct Policy {
     pub data_channel: bool,
     /// Whether simulcast of the peer is taken (RFC 8853); its sections stay without it otherwise.
     pub simulcast: bool,
-    /// Whether what the peer is sent carries transport-wide sequence numbers, for estimating its link.
+    /// Whether what the peer is sent carries transport-wide sequence numbers, for estimating its link; only if it reports on them.
     pub transport_cc: bool,
     /// The codecs that are taken and offered.
     pub codecs: &'static [CodecName],

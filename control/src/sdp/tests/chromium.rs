@@ -158,25 +158,18 @@ fn chromium_negotiates_as_a_client_of_rtcd() {
     let mut session = negotiator(Policy::RTCD);
     let log = converse(include_str!("chromium_rtcd.html"), &mut session);
     let own = "1:audio:sendonly 2:video:sendonly";
+    let voices = "s0:audio:recvonly s1:audio:recvonly";
+    let three = format!("{voices} s2:video:recvonly");
+    let five = format!("{three} s3:audio:recvonly s4:audio:recvonly");
     let expected = [
         "data = SetRemote | ".to_owned(),
         "microphone = Publish(1) | 1:audio:sendonly".to_owned(),
         format!("screen = Publish(2 l h) | {own}"),
-        format!(
-            "voices = AddLeg(1 in s0) AddLeg(2 in s1) | {own} s0:audio:recvonly s1:audio:recvonly"
-        ),
-        format!(
-            "screen goes on = AddLeg(3 in s2) | {own} s0:audio:recvonly s1:audio:recvonly s2:video:recvonly"
-        ),
-        format!(
-            "after an answer too late = AddLeg(4 in s3) | {own} s0:audio:recvonly s1:audio:recvonly s2:video:recvonly s3:audio:recvonly"
-        ),
-        format!(
-            "after an offer that was lost = AddLeg(5 in s4) | {own} s0:audio:recvonly s1:audio:recvonly s2:video:recvonly s3:audio:recvonly s4:audio:recvonly"
-        ),
-        format!(
-            "unshare = Unpublish | 1:audio:sendonly 2:video:inactive s0:audio:recvonly s1:audio:recvonly s2:video:recvonly s3:audio:recvonly s4:audio:recvonly"
-        ),
+        format!("voices = AddLeg(1 in s0) AddLeg(2 in s1) | {own} {voices}"),
+        format!("screen goes on = AddLeg(3 in s2) | {own} {three}"),
+        format!("after an answer too late = AddLeg(4 in s3) | {own} {three} s3:audio:recvonly"),
+        format!("after an offer that was lost = AddLeg(5 in s4) | {own} {five}"),
+        format!("unshare = Unpublish | 1:audio:sendonly 2:video:inactive {five}"),
         "layers = l h".to_owned(),
         "names = session-1/audio session-2/audio session-3/video session-4/audio session-5/audio"
             .to_owned(),
