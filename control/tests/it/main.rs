@@ -10,6 +10,7 @@ mod openapi;
 mod operations;
 mod problems;
 mod rtcd;
+mod rtcd_http;
 mod sessions;
 mod support;
 mod websocket;
