@@ -70,7 +70,10 @@ impl Shard {
                 let key = self.key_of(session)?;
                 self.remove_leg(key, leg);
             }
-            Command::SetMuted { .. } | Command::SendData { .. } => {
+            Command::SendData { session, channel, kind, bytes } => {
+                self.send_data(now, session, channel, kind, bytes)?;
+            }
+            Command::SetMuted { .. } => {
                 return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
             }
             Command::Snapshot { sessions } => {
@@ -84,7 +87,10 @@ impl Shard {
         self.by_id.get(&session).copied().ok_or(CommandError::UnknownSession(session))
     }
 
-    fn session_mut(&mut self, id: SessionId) -> Result<(SessionKey, &mut Session), CommandError> {
+    pub(super) fn session_mut(
+        &mut self,
+        id: SessionId,
+    ) -> Result<(SessionKey, &mut Session), CommandError> {
         let key = self.key_of(id)?;
         let session = self.sessions.get_mut(key).ok_or(CommandError::UnknownSession(id))?;
         Ok((key, session))
@@ -220,6 +226,9 @@ impl Shard {
     pub(super) fn remove_session(&mut self, key: SessionKey) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.wheel.disarm(key.slot);
+        if session.leave_data_queue() {
+            self.data_waiting.retain(|&waiting| waiting != key);
+        }
         self.by_id.remove(&session.id);
         for ufrag in session.ufrags() {
             self.demux.remove_ufrag(ufrag);
