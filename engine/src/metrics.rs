@@ -64,6 +64,12 @@ counters! {
     rtcp_packets_out,
     /// Transport-cc feedback packets sent
     transport_cc_out,
+    /// Transport-cc feedback packets received and used
+    transport_cc_in,
+    /// Packets that transport-cc feedback told of when they were no longer remembered
+    transport_cc_missed,
+    /// Legs that went from one simulcast layer to another
+    layer_switches,
     /// Sessions created
     sessions_created,
     /// Sessions that finished their handshake

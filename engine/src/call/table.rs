@@ -1,12 +1,17 @@
 //! The forward table: track → contiguous legs, and what retransmission and reports need of a track.
 
+use std::time::Duration;
+
+use super::simulcast::Simulcast;
 use crate::clock::{Instant, NtpTime};
+use crate::config::EngineConfig;
 use crate::ids::{CallId, RtpTime, SessionKey, TrackId, TrackKey};
 use crate::rtp::history::History;
 use crate::rtp::report::{SenderClock, rtp_time_after};
+use crate::rtp::ticks;
 use crate::session::params::TrackParams;
 use crate::slots::Slots;
-use crate::wire::rtp_ext::ExtensionMap;
+use crate::wire::rtp_ext::{Extension, ExtensionMap};
 
 /// Every track of a shard.
 pub type ForwardTable = Slots<TrackKey, Track>;
@@ -23,6 +28,14 @@ pub struct Track {
     pub extensions: ExtensionMap,
     /// Who gets it.
     pub legs: Vec<LegRef>,
+    /// Its simulcast layers, the lowest first; one without simulcast.
+    pub layers: Box<[Layer]>,
+    /// What chooses among them.
+    pub simulcast: Option<Box<Simulcast>>,
+}
+
+/// What is kept of a layer.
+pub struct Layer {
     /// Packets that subscribers may ask for again: one copy for all of them. Video with NACK only.
     pub history: Option<History>,
     /// How its timestamps run against our clock.
@@ -36,6 +49,10 @@ pub struct LegRef {
     pub session: SessionKey,
     /// Position among the subscriber's legs.
     pub leg: u32,
+    /// The layer that the leg gets. Here, so that fan-out passes over the others without a look at the session.
+    pub layer: u8,
+    /// The layer whose next key frame the leg changes to; the same when it stays.
+    pub target: u8,
 }
 
 /// What a subscriber's sender reports are made of: the publisher's clock as far as it is known.
@@ -63,26 +80,67 @@ impl TrackClock {
         }
         Some(rtp_time_after((timestamp, arrival), now, clock_rate_hz))
     }
+
+    /// This clock's timestamp less the other's at one moment, wrapping, by the publisher's reports of both.
+    pub fn offset_to(&self, other: &Self) -> Option<u32> {
+        let (_, ntp, rtp) = self.report?;
+        let (_, other_ntp, other_rtp) = other.report?;
+        let (_, _, clock_rate_hz) = self.latest?;
+        let nanos = other_ntp.nanos_since(ntp);
+        let elapsed = ticks(Duration::from_nanos(nanos.unsigned_abs()), clock_rate_hz);
+        let elapsed = if nanos < 0 { elapsed.wrapping_neg() } else { elapsed };
+        Some(rtp.0.wrapping_add(elapsed).wrapping_sub(other_rtp.0))
+    }
 }
 
 impl Track {
-    /// Makes the table's part of a track. `history_packets` slots are reserved when a subscriber could ask for them.
+    /// Makes the table's part of a track. `history_packets` slots a layer are reserved when a subscriber could ask for them.
     pub fn new(
         call: CallId,
         publisher: SessionKey,
         params: &TrackParams,
-        history_packets: usize,
+        config: &EngineConfig,
     ) -> Self {
+        let simulcast = Simulcast::new(params, &config.layers).map(Box::new);
+        let mut extensions = params.extensions;
+        if simulcast.is_some() {
+            // Its frame numbers are a layer's own and would repeat after a switch; receivers do without it.
+            extensions.set(Extension::DependencyDescriptor, 0);
+        }
         let keeps_history = params.codecs.iter().any(|codec| codec.nack);
+        let layer = || Layer {
+            history: keeps_history
+                .then(|| History::new(config.history_packets, HISTORY_SLOT_BYTES)),
+            clock: TrackClock::default(),
+        };
         Self {
             id: params.track,
             call,
             publisher,
-            extensions: params.extensions,
+            extensions,
             legs: Vec::new(),
-            history: keeps_history.then(|| History::new(history_packets, HISTORY_SLOT_BYTES)),
-            clock: TrackClock::default(),
+            layers: (0..params.layers.len().max(1)).map(|_| layer()).collect(),
+            simulcast,
         }
+    }
+
+    /// Adds a leg.
+    pub fn add_leg(&mut self, now: Instant, leg: LegRef) {
+        self.legs.push(leg);
+        if let Some(simulcast) = &mut self.simulcast {
+            simulcast.leg_added(now);
+        }
+    }
+
+    /// Removes the leg at position `leg` of `session`; whether it was there.
+    pub fn remove_leg(&mut self, session: SessionKey, leg: u32) -> bool {
+        let is_it = |other: &LegRef| other.session == session && other.leg == leg;
+        let Some(at) = self.legs.iter().position(is_it) else { return false };
+        self.legs.swap_remove(at);
+        if let Some(simulcast) = &mut self.simulcast {
+            simulcast.leg_removed(at);
+        }
+        true
     }
 }
 
