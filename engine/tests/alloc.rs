@@ -38,6 +38,7 @@ use sluice_engine::shard::{NextWake, Shard, ShardParts};
 use sluice_engine::srtp::context::{InboundSrtp, OutboundSrtp, PacketIndex};
 use sluice_engine::srtp::{MasterKey, Profile};
 use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::rr::{self, ReportBlock};
 use sluice_engine::wire::rtcp::sr::{self, SenderReport};
 use sluice_engine::wire::rtcp::{self, Packet, nack, pli};
@@ -324,6 +325,7 @@ impl Call {
             let codec = CodecParams {
                 payload_type: if video { VIDEO } else { AUDIO },
                 clock_rate_hz: if video { 90_000 } else { 48_000 },
+                format: PayloadFormat::Other,
                 rtx: video.then_some(VIDEO_RTX),
                 nack: video,
                 pli: video,
