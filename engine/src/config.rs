@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub keyframe_interval: Duration,
     /// How subscribers' paths are estimated and which simulcast layer each gets.
     pub layers: LayerConfig,
+    /// When a voice begins and ceases to count as speech.
+    pub voice_activity: VoiceActivityConfig,
 }
 
 /// How a subscriber's path is estimated, and when it gets another simulcast layer.
@@ -97,6 +99,31 @@ impl Default for LayerConfig {
     }
 }
 
+/// When a voice begins and ceases to count as speech: by how far its latest audio levels are from their mean.
+/// Memory: `levels` bytes per watched track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoiceActivityConfig {
+    /// Packets whose levels are looked at. Range 2 to 1024. Default: 50, a second of Opus.
+    pub levels: usize,
+    /// Speech begins when the levels' standard deviation is above this, dB. Range 1 to 127. Default: 10.
+    pub activation: u8,
+    /// Speech ceases when it is below this, dB. Range 1 to `activation`. Default: 4.
+    pub deactivation: u8,
+    /// Least time from beginning to end of speech. Default: 2 s.
+    pub active_time_min: Duration,
+}
+
+impl Default for VoiceActivityConfig {
+    fn default() -> Self {
+        Self {
+            levels: 50,
+            activation: 10,
+            deactivation: 4,
+            active_time_min: Duration::from_secs(2),
+        }
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
@@ -113,6 +140,7 @@ impl Default for EngineConfig {
             disconnected_timeout: Duration::from_secs(30),
             keyframe_interval: Duration::from_secs(1),
             layers: LayerConfig::default(),
+            voice_activity: VoiceActivityConfig::default(),
         }
     }
 }
@@ -161,6 +189,19 @@ impl EngineConfig {
             return refuse(
                 "sessions_max",
                 format!("{} is not between 1 and 1000000", self.sessions_max),
+            );
+        }
+        let VoiceActivityConfig { levels, activation, deactivation, .. } = self.voice_activity;
+        if !(2..=1024).contains(&levels) {
+            return refuse("voice_activity.levels", format!("{levels} is not between 2 and 1024"));
+        }
+        if !(1..=127).contains(&activation) || !(1..=activation).contains(&deactivation) {
+            return refuse(
+                "voice_activity",
+                format!(
+                    "activation {activation} is not between 1 and 127, or deactivation {deactivation} \
+                     not between 1 and activation"
+                ),
             );
         }
         self.layers.validate()

@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn the_first_decision_follows_the_estimate_against_the_current_layers_rate() {
         // (current, delay, loss, rates, decision)
-        let cases: &[(u8, u64, u64, &[u64], Option<u8>)] = &[
+        type Case<'a> = (u8, u64, u64, &'a [u64], Option<u8>);
+        let cases: &[Case<'_>] = &[
             (0, 450_000, 450_000, &BOTH, None), // must be exceeded
             (0, 450_001, 450_001, &BOTH, Some(1)),
             (0, 3_000_000, 450_000, &BOTH, None), // both parts must

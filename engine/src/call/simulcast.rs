@@ -74,7 +74,7 @@ impl Simulcast {
     /// Takes note of a packet of `bytes` bytes; returns whether legs that wait for its layer can go on with it: it is the first of
     /// a key frame, and nothing that follows it has passed yet. Where key frames are not recognised any packet will do; the key
     /// frame that was asked for follows.
-    pub fn on_packet(&mut self, now: Instant, packet: &PlainRtp<'_>, bytes: usize) -> bool {
+    fn on_packet(&mut self, now: Instant, packet: &PlainRtp<'_>, bytes: usize) -> bool {
         self.since.get_or_insert(now);
         let Some(layer) = self.layers.get_mut(usize::from(packet.layer)) else { return false };
         layer.rate.on_packet(now, bytes);
@@ -146,8 +146,28 @@ impl Track {
         (leg.target != leg.layer).then_some(leg.target)
     }
 
+    /// Takes note of a packet of `bytes` bytes before it is forwarded; the legs that can go on with its layer change to it. Returns
+    /// the layers that legs wait for, one bit each, when their publisher is to be asked for key frames. Without simulcast nothing
+    /// happens.
+    pub fn on_layer_packet(
+        &mut self,
+        now: Instant,
+        packet: &mut PlainRtp<'_>,
+        bytes: usize,
+        sessions: &mut Slots<SessionKey, Session>,
+        counters: &mut ShardCounters,
+    ) -> u8 {
+        let Some(simulcast) = &mut self.simulcast else { return 0 };
+        packet.read_picture(simulcast.format_of(packet.payload_type));
+        // Of a muted track nobody would get the key frame.
+        if simulcast.on_packet(now, packet, bytes) && !self.muted {
+            self.switch_legs(packet.layer, sessions, counters);
+        }
+        self.check_layers(now)
+    }
+
     /// A key frame of `layer` starts: the legs that wait for it get that layer from here on.
-    pub fn switch_legs(
+    fn switch_legs(
         &mut self,
         layer: u8,
         sessions: &mut Slots<SessionKey, Session>,
@@ -171,7 +191,7 @@ impl Track {
 
     /// Now and then: lets the legs of layers that have stopped wait for others. Returns the layers that legs wait for, one bit
     /// each, whose publisher is to be asked for key frames until they come.
-    pub fn check_layers(&mut self, now: Instant) -> u8 {
+    fn check_layers(&mut self, now: Instant) -> u8 {
         let Some(simulcast) = &mut self.simulcast else { return 0 };
         if simulcast.checked_at.is_some_and(|before| now.since(before) < CHECK_INTERVAL) {
             return 0;

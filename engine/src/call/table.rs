@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::simulcast::Simulcast;
 use crate::clock::{Instant, NtpTime};
 use crate::config::EngineConfig;
-use crate::ids::{CallId, RtpTime, SessionKey, TrackId, TrackKey};
+use crate::ids::{CallId, RtpTime, SessionKey, TallyId, TrackId, TrackKey};
+use crate::rtp::audio_level::VoiceDetector;
 use crate::rtp::history::History;
 use crate::rtp::report::{SenderClock, rtp_time_after};
 use crate::rtp::ticks;
 use crate::session::params::TrackParams;
+use crate::session::plain::PlainRtp;
 use crate::slots::Slots;
 use crate::wire::rtp_ext::{Extension, ExtensionMap};
 
@@ -32,6 +34,12 @@ pub struct Track {
     pub layers: Box<[Layer]>,
     /// What chooses among them.
     pub simulcast: Option<Box<Simulcast>>,
+    /// Where it is counted.
+    pub tally: TallyId,
+    /// Nobody gets it.
+    pub muted: bool,
+    /// Listens for speech, where that is wanted and the publisher sends levels.
+    pub voice: Option<VoiceDetector>,
 }
 
 /// What is kept of a layer.
@@ -94,7 +102,7 @@ impl TrackClock {
 }
 
 impl Track {
-    /// Makes the table's part of a track. `history_packets` slots a layer are reserved when a subscriber could ask for them.
+    /// Makes the table's part of a track. `config.history_packets` slots a layer are reserved when a subscriber could ask for them.
     pub fn new(
         call: CallId,
         publisher: SessionKey,
@@ -107,6 +115,8 @@ impl Track {
             // Its frame numbers are a layer's own and would repeat after a switch; receivers do without it.
             extensions.set(Extension::DependencyDescriptor, 0);
         }
+        let has_levels = params.extensions.id(Extension::AudioLevel).is_some();
+        let is_watched = params.voice_activity && has_levels;
         let keeps_history = params.codecs.iter().any(|codec| codec.nack);
         let layer = || Layer {
             history: keeps_history
@@ -121,6 +131,9 @@ impl Track {
             legs: Vec::new(),
             layers: (0..params.layers.len().max(1)).map(|_| layer()).collect(),
             simulcast,
+            tally: params.tally,
+            muted: false,
+            voice: is_watched.then(|| VoiceDetector::new(config.voice_activity)),
         }
     }
 
@@ -132,6 +145,11 @@ impl Track {
         }
     }
 
+    /// The layers that legs get, one bit each.
+    pub fn layers_in_use(&self) -> u8 {
+        self.legs.iter().fold(0, |layers, leg| layers | 1 << leg.layer)
+    }
+
     /// Removes the leg at position `leg` of `session`; whether it was there.
     pub fn remove_leg(&mut self, session: SessionKey, leg: u32) -> bool {
         let is_it = |other: &LegRef| other.session == session && other.leg == leg;
@@ -141,6 +159,11 @@ impl Track {
             simulcast.leg_removed(at);
         }
         true
+    }
+
+    /// Listens to a packet; tells when speech begins (`true`) or ceases (`false`).
+    pub fn hear(&mut self, now: Instant, packet: &PlainRtp<'_>) -> Option<bool> {
+        self.voice.as_mut()?.on_level(now, packet.audio_level()?)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Rewriter {
     /// The one before: subscribers ask for its last packets when the leg has gone on already.
     former: Option<Stretch>,
     leaving: Option<Leaving>,
+    /// The next gap was made by us.
+    skips_gap: bool,
 }
 
 /// The numbers of one packet as the publisher has them.
@@ -89,7 +91,7 @@ impl Rewriter {
     /// The caller chooses it at random below 2^15: if the first packets come reordered around the
     /// first roll-over, the receiver could not know that the counter starts at 0.
     pub fn new(first_out: ExtSeqNum) -> Self {
-        Self { first_out, current: None, former: None, leaving: None }
+        Self { first_out, current: None, former: None, leaving: None, skips_gap: false }
     }
 
     /// The leg changes layers: the next packet to be rewritten, of whatever source, continues after
@@ -107,8 +109,8 @@ impl Rewriter {
     /// `source` counts the publisher's SSRCs: it grows each time that the track goes on with
     /// another. A grown `source` continues after the last index, with the timestamp moved on by the
     /// time since then. So does any after [`Rewriter::leave`], and one that skips more than
-    /// [`STEP_MAX`], but the latter's timestamps go on as they are. The same packet gets the same
-    /// numbers each time.
+    /// [`STEP_MAX`] or is the first after [`Rewriter::skip_gap`], but then timestamps go on as they
+    /// are. The same packet gets the same numbers each time.
     ///
     /// `None` for a packet of an earlier source, for one before the first of this source, and when
     /// the 48 bits are used up.
@@ -133,14 +135,14 @@ impl Rewriter {
             return None;
         }
         if index <= current.highest_in {
-            return self.take(current, false, packet);
+            return Some(current.numbers_of(packet));
         }
-        let is_gap_too_large = index - current.highest_in > STEP_MAX;
-        let goes_on = if is_gap_too_large { current.continued_at(index) } else { current };
-        self.take(goes_on.reached(packet, now), is_gap_too_large, packet)
+        let closes_gap = self.skips_gap || index - current.highest_in > STEP_MAX;
+        let goes_on = if closes_gap { current.continued_at(index) } else { current };
+        self.take(goes_on.reached(packet, now), closes_gap, packet)
     }
 
-    /// Goes on with `stretch`, which follows the current one or is the current one.
+    /// Goes on with `stretch`, which follows the current one or is it, one packet on.
     fn take(
         &mut self,
         stretch: Stretch,
@@ -155,8 +157,14 @@ impl Rewriter {
             self.former = self.current;
         }
         self.current = Some(stretch);
-        self.leaving = None;
+        (self.leaving, self.skips_gap) = (None, false);
         Some(numbers)
+    }
+
+    /// Lets the next new packet follow the highest index at once: what lies between was withheld
+    /// from this leg, not lost.
+    pub fn skip_gap(&mut self) {
+        self.skips_gap = true;
     }
 
     /// The source and the publisher's index of the packet that this leg's subscriber knows as
@@ -380,6 +388,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_withheld_is_no_gap() {
+        let mut rewriter = Rewriter::new(ExtSeqNum(10));
+        rewriter.skip_gap();
+        rewrite(&mut rewriter, 1, 100, 0);
+        rewrite(&mut rewriter, 1, 104, 0);
+        rewriter.skip_gap();
+        assert_eq!(rewrite(&mut rewriter, 1, 102, 0), Some((12, 10_200)), "late, not withheld");
+        assert_eq!(rewrite(&mut rewriter, 1, 200, 0), Some((15, 20_000)), "its time stays its own");
+        assert_eq!(rewrite(&mut rewriter, 1, 150, 0), None, "withheld, and too late");
+        assert_eq!(rewrite(&mut rewriter, 1, 202, 0), Some((17, 20_200)), "a loss is a gap");
+        rewriter.skip_gap();
+        assert_eq!(rewrite(&mut rewriter, 2, 7, 10), Some((18, 21_100)));
+        assert_eq!(rewrite(&mut rewriter, 2, 9, 10), Some((20, 21_300)), "a loss is a gap");
+    }
+
+    #[test]
     fn indices_end_at_48_bits() {
         let mut rewriter = Rewriter::new(ExtSeqNum((1 << 48) - 2));
         assert!(rewrite(&mut rewriter, 1, 7, 0).is_some());
@@ -509,6 +533,9 @@ mod tests {
                     _ => highest.saturating_sub(rng.u64(0..60)),
                 };
                 *highest = index.max(*highest);
+                if rng.u8(0..50) == 0 {
+                    rewriter.skip_gap();
+                }
                 let packet = packet(from, index);
                 let rewritten = rewriter.rewrite(&packet, at(millis), RATE_HZ);
                 let Some(numbers) = rewritten else { continue };

@@ -1,9 +1,10 @@
 //! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
 
 use super::Shard;
+use super::mailbox::Report;
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
 use crate::ids::{SeqNum, SessionKey, TrackKey};
@@ -35,34 +36,53 @@ impl Shard {
         let Some(mut plain) = plain else {
             return self.drops.count(DropReason::BadRtp);
         };
+        // A muted track is listened to as well: its publisher may be told that nobody hears it.
+        let (id, speech) = (track.id, track.hear(now, &plain));
+        plain.layer = received.layer;
+        let waiting = track.on_layer_packet(
+            now,
+            &mut plain,
+            bytes.len(),
+            &mut self.sessions,
+            &mut self.counters,
+        );
         let Some(layer) = track.layers.get_mut(usize::from(received.layer)) else {
             return self.drops.count(DropReason::UnknownSsrc);
         };
         layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
-        if let Some(history) = &mut layer.history {
-            history.store(source, index, bytes);
-        }
-        let mut waiting = 0;
-        if let Some(simulcast) = &mut track.simulcast {
-            plain.layer = received.layer;
-            plain.read_picture(simulcast.format_of(plain.payload_type));
-            if simulcast.on_packet(now, &plain, bytes.len()) {
-                track.switch_legs(received.layer, &mut self.sessions, &mut self.counters);
+        let tally = &mut self.tallies[track.tally.index()];
+        let is_timed = tally.is_timed() && !track.legs.is_empty();
+        tally.packets_in += 1;
+        tally.bytes_in += bytes.len() as u64;
+        if track.muted {
+            self.counters.rtp_packets_muted += 1;
+        } else {
+            if let Some(history) = &mut layer.history {
+                history.store(source, index, bytes);
             }
-            waiting = track.check_layers(now);
+            let begun = is_timed.then(clock::now);
+            let (packets_out, bytes_out) =
+                (self.counters.rtp_packets_out, self.counters.rtp_bytes_out);
+            fanout::forward(
+                now,
+                &plain,
+                &track.legs,
+                &mut self.sessions,
+                &mut self.egress,
+                &mut self.counters,
+                &mut self.drops,
+            );
+            tally.packets_out += self.counters.rtp_packets_out - packets_out;
+            tally.bytes_out += self.counters.rtp_bytes_out - bytes_out;
+            if let Some(begun) = begun {
+                tally.forward_times.observe(clock::now().since(begun));
+            }
         }
-        fanout::forward(
-            now,
-            &plain,
-            &track.legs,
-            &mut self.sessions,
-            &mut self.egress,
-            &mut self.counters,
-            &mut self.drops,
-        );
-        for layer in (0..u8::BITS as u8).filter(|layer| waiting & (1 << layer) != 0) {
-            self.request_keyframe(now, received.track, layer);
+        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(key)) {
+            let session = publisher.id;
+            self.report(Report::Voice { session, track: id, active });
         }
+        self.request_keyframes(now, received.track, waiting);
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
@@ -133,6 +153,13 @@ impl Shard {
         session.request_keyframe(now, id, layer, &mut self.egress, &mut self.counters);
         let deadline = session.next_deadline();
         self.arm(publisher, deadline);
+    }
+
+    /// The same for each layer whose bit is set.
+    pub(super) fn request_keyframes(&mut self, now: Instant, track: TrackKey, layers: u8) {
+        for layer in (0..u8::BITS as u8).filter(|layer| layers & (1 << layer) != 0) {
+            self.request_keyframe(now, track, layer);
+        }
     }
 }
 

@@ -7,4 +7,5 @@ mod hostile;
 mod malformed;
 mod simulation;
 mod simulcast;
+mod voice;
 mod world;

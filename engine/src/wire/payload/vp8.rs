@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn numbers_are_read_and_written_in_their_form() {
-        let cases: &[(&[u8], (u16, u8), &[u8])] = &[
+        type Case<'a> = (&'a [u8], (u16, u8), &'a [u8]);
+        let cases: &[Case<'_>] = &[
             (&[0x90, 0xC0, 0x92, 0x34, 7, 0], (0x1234, 7), &[0x90, 0xC0, 0xD5, 0x43, 9, 0]),
             (&[0x90, 0xC0, 0x12, 7, 0, 0], (0x12, 7), &[0x90, 0xC0, 0x43, 9, 0, 0]),
             (&[0x90, 0x80, 0x92, 0x34, 7, 0], (0x1234, 0), &[0x90, 0x80, 0xD5, 0x43, 7, 0]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluice_engine::clock::{Instant, NtpTime};
-use sluice_engine::ids::{ExtSeqNum, Mid, Rid, RtpTime, SeqNum, Ssrc, TrackId};
+use sluice_engine::ids::{ExtSeqNum, Mid, Rid, RtpTime, SeqNum, Ssrc, TallyId, TrackId};
 use sluice_engine::session::params::{CodecParams, MediaKind, TrackParams};
 use sluice_engine::shard::mailbox::Command;
 use sluice_engine::wire::payload::PayloadFormat;
@@ -114,6 +114,7 @@ impl World {
         let params = TrackParams {
             layers: rids.to_vec(),
             voice_activity: false,
+            tally: TallyId::default(),
             track,
             mid,
             kind: MediaKind::Video,
