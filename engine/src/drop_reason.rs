@@ -62,6 +62,8 @@ drop_reasons! {
     Replayed => "replayed",
     /// An SSRC that belongs to no track of the session.
     UnknownSsrc => "unknown_ssrc",
+    /// An SSRC of a simulcast track whose packet names none of its layers (RFC 8852 §3).
+    UnknownRid => "unknown_rid",
     /// A track has had more SSRCs than can be counted.
     TooManySsrcs => "too_many_ssrcs",
     /// A payload type that was not negotiated for the track.
@@ -70,6 +72,8 @@ drop_reasons! {
     Duplicate => "duplicate",
     /// A retransmission without payload, or of something nobody misses.
     UselessRtx => "useless_rtx",
+    /// A retransmission that could not repeat the original to the bit: its transport-wide number is no longer known.
+    NotRepeatable => "not_repeatable",
     /// The leg's subscriber did not negotiate this payload type.
     UnmappedPayloadType => "unmapped_payload_type",
     /// A packet older than the first that the leg got.

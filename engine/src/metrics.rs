@@ -80,6 +80,12 @@ counters! {
     data_bytes_out,
     /// SCTP associations that ended before their session did
     data_associations_lost,
+    /// Transport-cc feedback packets received and used
+    transport_cc_in,
+    /// Packets that transport-cc feedback told of when they were no longer remembered
+    transport_cc_missed,
+    /// Legs that went from one simulcast layer to another
+    layer_switches,
     /// Sessions created
     sessions_created,
     /// Sessions that finished their handshake

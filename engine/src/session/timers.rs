@@ -229,7 +229,8 @@ impl Session {
 
     /// Arms the timer of key frame wishes that wait.
     pub(super) fn arm_keyframes(&mut self) {
-        let waiting = self.receiver.tracks.iter().filter_map(|t| t.keyframes.next_deadline());
+        let requests = self.receiver.tracks.iter().flat_map(|track| &track.keyframes);
+        let waiting = requests.filter_map(|keyframes| keyframes.next_deadline());
         self.timers.set(Timer::Keyframe, waiting.min());
     }
 }

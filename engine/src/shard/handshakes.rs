@@ -80,10 +80,11 @@ impl Shard {
         let Some(profile) = session.profile() else { return };
         self.counters.sessions_connected += 1;
         let report = Report::Connected { session: session.id, profile };
-        let tracks: Vec<_> = session.sender.legs().map(|(_, leg)| leg.track).collect();
+        let legs = session.sender.legs();
+        let tracks: Vec<_> = legs.map(|(_, leg)| (leg.track, leg.layer)).collect();
         self.report(report);
-        for track in tracks {
-            self.request_keyframe(now, track);
+        for (track, layer) in tracks {
+            self.request_keyframe(now, track, layer);
         }
     }
 

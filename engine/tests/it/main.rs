@@ -7,5 +7,6 @@ mod data;
 mod hostile;
 mod malformed;
 mod simulation;
+mod simulcast;
 mod voice;
 mod world;

@@ -52,6 +52,7 @@ fn one_call(seed: u64) -> u64 {
         jitter: Duration::from_millis(rng.u64(0..40)),
         delay: Duration::from_millis(rng.u64(1..30)),
     };
+    world.transport_cc = rng.bool();
     let calls = rng.u64(1..=2);
     for call in 1..=calls {
         let home = rng.usize(0..shards);

@@ -20,6 +20,7 @@ use sluice_engine::session::params::{
 use sluice_engine::shard::handle::{Engine, Reply, Reports};
 use sluice_engine::shard::mailbox::{Answer, Command, Report, ShardSnapshot};
 use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::{self, Packet};
 use sluice_engine::wire::rtp::{FixedHeader, RtpView, write_fixed_header};
 use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter};
@@ -324,6 +325,7 @@ impl World {
         let codec = CodecParams {
             payload_type: if video { VIDEO } else { AUDIO },
             clock_rate_hz: if video { 90_000 } else { 48_000 },
+            format: PayloadFormat::Other,
             rtx: None,
             nack: video,
             pli: video,
