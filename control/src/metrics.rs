@@ -1,5 +1,9 @@
 //! Shard snapshots, service and HTTP counters as text for Prometheus.
 
+pub mod histograms;
+#[cfg(test)]
+mod text;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -31,6 +31,10 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::{ApiError, Code, PROBLEM_JSON, problem_of};
 use crate::rtcd::directory::Directory;
+use crate::rtcd::hub::{Hub, HubLimits};
+use crate::rtcd::metrics::RtcdMetrics;
+use crate::rtcd::service::Rtcd;
+use crate::rtcd::socket::{self, PluginSockets, SocketCounters};
 use crate::service::Service;
 use access::Access;
 use counters::HttpCounters;
@@ -55,6 +59,8 @@ pub struct App {
     pub auth: Auth,
     /// Where rtcd's sessions are looked up.
     pub directory: Arc<dyn Directory>,
+    /// The calls of rtcd's clients.
+    pub rtcd: Rtcd,
     /// How busy the host is.
     pub cpu_load: CpuLoad,
 }
@@ -62,6 +68,8 @@ pub struct App {
 impl App {
     /// Puts together what handlers need.
     pub fn new(service: Arc<Service>, config: &Config, host: Facts, auth: Auth) -> Self {
+        let hub = Hub::new(HubLimits::default());
+        let rtcd = Rtcd::new(Arc::clone(&service), hub, RtcdMetrics::default());
         Self {
             service,
             access: Access::new(config.token.clone()),
@@ -70,7 +78,8 @@ impl App {
             counters: HttpCounters::default(),
             host: Arc::new(host),
             auth,
-            directory: Arc::new(rtcd_sessions::NoSessions),
+            directory: Arc::new(rtcd.clone()),
+            rtcd,
             cpu_load: CpuLoad::default(),
         }
     }
@@ -95,7 +104,14 @@ impl App {
             .merge(version::router())
             .merge(system::router())
             .merge(clients::router())
-            .merge(rtcd_sessions::router());
+            .merge(rtcd_sessions::router())
+            .merge(socket::router(PluginSockets {
+                auth: self.auth.clone(),
+                hub: Arc::clone(self.rtcd.hub()),
+                inbox: Arc::new(self.rtcd.clone()),
+                events: Arc::new(self.rtcd.metrics().clone()),
+                counters: Arc::new(SocketCounters::default()),
+            }));
         Router::new()
             .merge(native)
             .merge(ws::router())

@@ -12,7 +12,7 @@ use super::App;
 use super::access::Peer;
 use super::plain::{not_found, plain};
 use crate::auth::AuthError;
-use crate::rtcd::directory::{Directory, LookupError, SessionConfig};
+use crate::rtcd::directory::LookupError;
 
 /// The routes.
 pub fn router() -> Router<App> {
@@ -81,18 +81,4 @@ fn reason(error: LookupError) -> &'static str {
 
 fn unknown(failed: &str, reason: &str) -> Response {
     plain(StatusCode::NOT_FOUND, &format!("{failed}: {reason}"))
-}
-
-/// Knows no session.
-#[derive(Clone, Copy, Debug)]
-pub struct NoSessions;
-
-impl Directory for NoSessions {
-    fn sessions(&self, _: &str, _: &str) -> Result<Vec<SessionConfig>, LookupError> {
-        Err(LookupError::UnknownGroup)
-    }
-
-    fn session(&self, _: &str, _: &str, _: &str) -> Result<SessionConfig, LookupError> {
-        Err(LookupError::UnknownGroup)
-    }
 }
