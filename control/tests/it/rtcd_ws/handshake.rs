@@ -48,7 +48,7 @@ async fn who_has_no_credentials_is_told_so_before_anything_else() {
     // Neither a handshake nor authenticated.
     let answer = ask(&mut server, "POST /ws HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(status(&answer), "401");
-    assert_eq!(server.events.opened.lock().unwrap().len(), 0);
+    assert_eq!(server.events.opened.lock().expect("no test panicked with it").len(), 0);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn what_is_no_handshake_is_refused_with_the_version_that_is_spoken() {
         assert_eq!(answer.contains("\r\nallow: get\r\n"), expected == "405", "{answer}");
     }
     server.until_connections("clientA", 0).await;
-    assert_eq!(server.events.opened.lock().unwrap().len(), 0);
+    assert_eq!(server.events.opened.lock().expect("no test panicked with it").len(), 0);
 }
 
 #[tokio::test]

@@ -74,11 +74,11 @@ async fn what_was_said_before_a_close_is_still_acted_on() {
     assert_eq!(plugin.message().await, Some(tokio_tungstenite::tungstenite::Message::Close(None)));
     server.until_connections("clientA", 0).await;
     // The reading end follows the writing one.
-    while server.events.closed.lock().unwrap().is_empty() {
+    while server.events.closed.lock().expect("no test panicked with it").is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(*server.events.opened.lock().unwrap(), ["clientA"]);
-    assert_eq!(*server.events.closed.lock().unwrap(), ["clientA"]);
+    assert_eq!(*server.events.opened.lock().expect("no test panicked with it"), ["clientA"]);
+    assert_eq!(*server.events.closed.lock().expect("no test panicked with it"), ["clientA"]);
     assert!(server.received.try_recv().is_err(), "the end says nothing of sessions");
 }
 

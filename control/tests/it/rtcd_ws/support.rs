@@ -81,22 +81,22 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn messages(&self, client: &str, type_name: &str, direction: Direction) -> usize {
         let key = (client.to_owned(), type_name.to_owned(), direction);
-        self.messages.lock().unwrap().get(&key).copied().unwrap_or(0)
+        self.messages.lock().expect("no test panicked with it").get(&key).copied().unwrap_or(0)
     }
 }
 
 impl SocketEvents for Events {
     fn ws_opened(&self, client: &str) {
-        self.opened.lock().unwrap().push(client.to_owned());
+        self.opened.lock().expect("no test panicked with it").push(client.to_owned());
     }
 
     fn ws_closed(&self, client: &str) {
-        self.closed.lock().unwrap().push(client.to_owned());
+        self.closed.lock().expect("no test panicked with it").push(client.to_owned());
     }
 
     fn ws_message(&self, client: &str, type_name: &str, direction: Direction) {
         let key = (client.to_owned(), type_name.to_owned(), direction);
-        *self.messages.lock().unwrap().entry(key).or_default() += 1;
+        *self.messages.lock().expect("no test panicked with it").entry(key).or_default() += 1;
     }
 }
 
