@@ -6,6 +6,9 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::password::KEY_BYTES_MAX;
+use crate::store::StoreError;
+
 /// Why a request is not answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AuthError {
@@ -82,5 +85,56 @@ impl IntoResponse for AuthError {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.extend(self.header());
         response
+    }
+}
+
+/// Why a client was not registered. The texts are rtcd's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RegisterError {
+    /// Fewer bytes than [`super::KEY_BYTES_MIN`].
+    KeyTooShort,
+    /// More bytes than [`KEY_BYTES_MAX`].
+    KeyTooLong,
+    /// An empty id.
+    NoId,
+    /// The id is taken.
+    Exists,
+    /// Too many registrations: try again later.
+    Limited(AuthError),
+    /// The store refused.
+    Store(StoreError),
+    /// The key could not be hashed.
+    Hash(String),
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyTooShort => f.write_str("key not long enough"),
+            Self::KeyTooLong => write!(f, "key longer than {KEY_BYTES_MAX} bytes"),
+            Self::NoId => f.write_str("error: empty key"),
+            Self::Exists => f.write_str("already registered"),
+            Self::Limited(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Hash(error) => write!(f, "the key cannot be hashed: {error}"),
+        }
+    }
+}
+
+/// Why a client was not unregistered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UnregisterError {
+    /// No such client.
+    NotFound,
+    /// The store refused.
+    Store(StoreError),
+}
+
+impl fmt::Display for UnregisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("error: not found"),
+            Self::Store(error) => error.fmt(f),
+        }
     }
 }

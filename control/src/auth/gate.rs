@@ -42,7 +42,8 @@ impl Gate {
         Self::with((processors / 2).max(1), WAITING_MAX)
     }
 
-    fn with(running_max: usize, waiting_max: usize) -> Arc<Self> {
+    /// Lets `running_max` through at a time; `waiting_max` may wait.
+    pub(super) fn with(running_max: usize, waiting_max: usize) -> Arc<Self> {
         let state = State { running: 0, queue: FairQueue::new(waiting_max) };
         Arc::new(Self { state: Mutex::new(state), running_max })
     }

@@ -30,7 +30,7 @@ use crate::config::{Secret, SecurityConfig};
 use crate::service::fill_random;
 use crate::store::{ID_BYTES_MAX, Store, StoreError};
 use bounded::Bounded;
-pub use error::AuthError;
+pub use error::{AuthError, RegisterError, UnregisterError};
 use gate::{Busy, Gate};
 use limiter::{Limited, Limiter, Source};
 use password::Passwords;
@@ -56,57 +56,6 @@ pub struct Client {
     pub id: String,
     /// Whether it is the admin.
     pub is_admin: bool,
-}
-
-/// Why a client was not registered. The texts are rtcd's.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RegisterError {
-    /// Fewer bytes than [`KEY_BYTES_MIN`].
-    KeyTooShort,
-    /// More bytes than [`KEY_BYTES_MAX`].
-    KeyTooLong,
-    /// An empty id.
-    NoId,
-    /// The id is taken.
-    Exists,
-    /// Too many registrations: try again later.
-    Limited(AuthError),
-    /// The store refused.
-    Store(StoreError),
-    /// The key could not be hashed.
-    Hash(String),
-}
-
-impl std::fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::KeyTooShort => f.write_str("key not long enough"),
-            Self::KeyTooLong => write!(f, "key longer than {KEY_BYTES_MAX} bytes"),
-            Self::NoId => f.write_str("error: empty key"),
-            Self::Exists => f.write_str("already registered"),
-            Self::Limited(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Hash(error) => write!(f, "the key cannot be hashed: {error}"),
-        }
-    }
-}
-
-/// Why a client was not unregistered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum UnregisterError {
-    /// No such client.
-    NotFound,
-    /// The store refused.
-    Store(StoreError),
-}
-
-impl std::fmt::Display for UnregisterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("error: not found"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
 }
 
 /// What is counted.
@@ -159,6 +108,10 @@ struct Known {
 impl Auth {
     /// Over the clients in `store`.
     pub fn new(store: Store, config: &SecurityConfig) -> Self {
+        Self::with_gate(store, config, Gate::new())
+    }
+
+    fn with_gate(store: Store, config: &SecurityConfig, gate: Arc<Gate>) -> Self {
         let mut code_key = [0; 32];
         fill_random(&mut code_key);
         let known = Known { tokens: Tokens::default(), keys: Bounded::new(REMEMBERED_MAX) };
@@ -168,7 +121,7 @@ impl Auth {
             admin: config.admin.clone(),
             self_registration: config.self_registration,
             token_lifetime: config.token_lifetime,
-            gate: Gate::new(),
+            gate,
             limiter: Mutex::default(),
             known: Mutex::new(known),
             code_key: hmac::Key::new(hmac::HMAC_SHA256, &code_key),

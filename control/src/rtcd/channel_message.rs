@@ -10,6 +10,7 @@ use flate2::write::ZlibEncoder;
 use sluice_engine::shard::mailbox::DataKind;
 
 use super::msgpack::{FormatError, Reader, Token, Writer};
+use super::track_class::TrackClass;
 
 /// Longest description after decompression, in bytes: one with hundreds of m= sections is below it, and a few bytes that inflate
 /// without end stop here.
@@ -194,34 +195,9 @@ pub struct MediaMapEntry {
     /// The section. Source: RFC 8843 §15.1.
     pub mid: String,
     /// What is sent in it.
-    pub kind: MediaKind,
+    pub class: TrackClass,
     /// The session that it comes from.
     pub sender: String,
-}
-
-/// What a track is to its viewers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MediaKind {
-    /// A microphone.
-    Voice,
-    /// A shared screen.
-    Screen,
-    /// What a shared screen sounds like.
-    ScreenAudio,
-    /// A camera.
-    Video,
-}
-
-impl MediaKind {
-    /// Its name in media maps and track ids.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Voice => "voice",
-            Self::Screen => "screen",
-            Self::ScreenAudio => "screen-audio",
-            Self::Video => "video",
-        }
-    }
 }
 
 impl ToPeer<'_> {
@@ -246,7 +222,7 @@ impl ToPeer<'_> {
                     writer.str(&entry.mid);
                     writer.map(2);
                     writer.str("type");
-                    writer.str(entry.kind.as_str());
+                    writer.str(entry.class.as_str());
                     writer.str("sender_id");
                     writer.str(&entry.sender);
                 }
@@ -287,7 +263,7 @@ mod tests {
         assert_eq!(ToPeer::Lock(false).encode(), binary(&[0xcc, 0x07, 0xc2]));
         assert_eq!(ToPeer::LegacyPong.encode(), (DataKind::Text, b"pong".to_vec()));
         let (mid, sender) = ("1".to_owned(), "sessA".to_owned());
-        let entries = [MediaMapEntry { mid, kind: MediaKind::Voice, sender }];
+        let entries = [MediaMapEntry { mid, class: TrackClass::Voice, sender }];
         let map = b"\xcc\x09\x81\xa11\x82\xa4type\xa5voice\xa9sender_id\xa5sessA";
         assert_eq!(ToPeer::MediaMap(&entries).encode(), binary(map));
         assert_eq!(ToPeer::MediaMap(&[]).encode(), binary(&[0xcc, 0x09, 0x80]));

@@ -5,9 +5,21 @@
 //! `hub` (which of the client's connections takes it) → `socket`. Data channels speak `channel_message`, over the same `msgpack`.
 //! `docs/rtcd_compat.md` compares behaviour by behaviour.
 
+mod call;
 pub mod channel_message;
+mod descriptions;
 pub mod directory;
+mod effects;
 pub mod hub;
+mod lock;
 pub mod message;
+mod messages;
+pub mod metrics;
 pub mod msgpack;
+mod registry;
+pub mod service;
+mod session;
 pub mod socket;
+mod task;
+pub mod track_class;
+mod tracks;

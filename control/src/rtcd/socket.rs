@@ -23,6 +23,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::hub::{ConnectionId, Hub, HubFull};
 use super::message::{FromPlugin, MESSAGE_BYTES_MAX};
+pub use super::metrics::Direction;
+use super::metrics::RtcdMetrics;
 use crate::auth::{Auth, Client};
 use crate::http::access::Peer;
 use crate::http::ws::ConnectionPermit;
@@ -47,15 +49,6 @@ pub trait Inbox: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// Which way a message went.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Direction {
-    /// From a plugin.
-    In,
-    /// To a plugin.
-    Out,
-}
-
 /// Who counts what happens on plugins' WebSockets.
 pub trait SocketEvents: Send + Sync + 'static {
     /// A WebSocket is open; [`Self::ws_closed`] follows once.
@@ -67,6 +60,20 @@ pub trait SocketEvents: Send + Sync + 'static {
     /// A message was read, or one of type `rtc` or `vad` written. The type of one that was read is what the plugin said, or `unknown`
     /// where it said none: at most 32 bytes, otherwise anything.
     fn ws_message(&self, client: &str, type_name: &str, direction: Direction);
+}
+
+impl SocketEvents for RtcdMetrics {
+    fn ws_opened(&self, client: &str) {
+        Self::ws_opened(self, client);
+    }
+
+    fn ws_closed(&self, client: &str) {
+        Self::ws_closed(self, client);
+    }
+
+    fn ws_message(&self, client: &str, type_name: &str, direction: Direction) {
+        Self::ws_message(self, client, type_name, direction);
+    }
 }
 
 /// What is counted of all WebSockets beside [`SocketEvents`].
@@ -108,7 +115,7 @@ impl fmt::Debug for PluginSockets {
 }
 
 /// The route. Its refusals are plain text, as rtcd's: it belongs outside of layers that turn errors into another form.
-pub fn router(sockets: PluginSockets) -> Router {
+pub fn router<S: Clone + Send + Sync + 'static>(sockets: PluginSockets) -> Router<S> {
     Router::new().route("/ws", any(open)).with_state(sockets)
 }
 

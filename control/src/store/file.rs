@@ -71,14 +71,33 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::store::Store;
 
-    /// A directory of this test alone, not there yet.
-    fn directory(name: &str) -> std::path::PathBuf {
-        let path = std::env::temp_dir().join(format!("sluice-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        path
+    /// A directory of one test alone: not there at first, and removed at the end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let name = format!("sluice-store-{}-{name}", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    impl std::ops::Deref for Directory {
+        type Target = Path;
+
+        fn deref(&self) -> &Path {
+            &self.0
+        }
     }
 
     fn mode(path: &Path) -> u32 {
@@ -87,7 +106,8 @@ mod tests {
 
     #[test]
     fn what_was_written_is_there_after_a_restart_and_only_we_can_read_it() {
-        let directory = directory("restart").join("deep");
+        let parent = Directory::new("restart");
+        let directory = parent.join("deep");
         let store = Store::open(&directory).expect("it opens");
         assert_eq!(store.insert("a", "hash"), Ok(true));
         drop(store);
@@ -100,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_second_process_is_told_that_the_first_has_it() {
-        let directory = directory("locked");
+        let directory = Directory::new("locked");
         let _first = Store::open(&directory).expect("it opens");
         let error = Store::open(&directory).expect_err("it is in use");
         assert!(error.contains("in use by another process"), "{error}");
@@ -108,8 +128,8 @@ mod tests {
 
     #[test]
     fn the_files_of_rtcd_stay_as_they_are() {
-        let directory = directory("bitcask");
-        fs::create_dir_all(&directory).expect("writable");
+        let directory = Directory::new("bitcask");
+        fs::create_dir_all(&*directory).expect("writable");
         for name in ["000000000.data", "config.json", "lock"] {
             fs::write(directory.join(name), name).expect("writable");
         }
@@ -123,8 +143,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_is_named_with_what_to_do() {
-        let path = directory("broken");
-        fs::create_dir_all(&path).expect("writable");
+        let path = Directory::new("broken");
+        fs::create_dir_all(&*path).expect("writable");
         let refused = |path: &Path| Store::open(path).expect_err("it cannot be used");
         fs::write(path.join(FILE), "no database at all, but long enough".repeat(1000)).expect("ok");
         let error = refused(&path);
@@ -139,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_cut_short_is_refused() {
-        let path = directory("cut");
+        let path = Directory::new("cut");
         drop(Store::open(&path).expect("it opens"));
         let file = OpenOptions::new().write(true).open(path.join(FILE)).expect("it is there");
         file.set_len(1000).expect("it is ours");

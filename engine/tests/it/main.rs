@@ -6,4 +6,5 @@ mod call;
 mod hostile;
 mod malformed;
 mod simulation;
+mod voice;
 mod world;
