@@ -1,7 +1,6 @@
 //! Who may open a WebSocket, and what a handshake must look like.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::Ordering;
 
 use sluice_control::rtcd::hub::HubLimits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,7 +69,7 @@ async fn the_administrator_gets_a_connection_and_nothing_else() {
     admin.send(leave("s")).await;
     admin.stream.close(None).await.expect("it is open");
     server.until_connections("", 0).await;
-    assert_eq!(server.sockets.counters.of_admin.load(Ordering::Relaxed), 1);
+    assert_eq!(server.sockets.hub.counters().of_admin.get(), 1);
     assert!(server.received.try_recv().is_err(), "nothing of it reached the inbox");
 }
 

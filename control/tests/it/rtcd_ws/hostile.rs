@@ -1,7 +1,5 @@
 //! Plugins that send nonsense, too much, or both.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::SinkExt as _;
 use rmpv::Value;
 use sluice_control::rtcd::message::{FromPlugin, MESSAGE_BYTES_MAX};
@@ -47,9 +45,9 @@ async fn nonsense_is_counted_and_the_connection_stays() {
     plugin.stream.send(Message::Text("{}".into())).await.expect("it is open");
     plugin.leave("s").await;
     server.next_is_leave("s").await;
-    let counters = &server.sockets.counters;
-    assert_eq!(counters.undecodable.load(Ordering::Relaxed), bombs.len() as u64);
-    assert_eq!(counters.text.load(Ordering::Relaxed), 1);
+    let counters = server.sockets.hub.counters();
+    assert_eq!(counters.undecodable.get(), bombs.len() as u64);
+    assert_eq!(counters.text.get(), 1);
     let counted = |type_name| server.events.messages("clientA", type_name, Direction::In);
     assert_eq!([counted("unheard of"), counted("leave"), counted("join")], [1, 2, 3]);
     assert_eq!(counted("unknown"), 3);
@@ -66,7 +64,7 @@ async fn a_message_of_a_mebibyte_is_read_and_a_longer_one_closes_the_connection(
     plugin.stream.get_mut().write_all(&too_long).await.expect("it is open");
     assert_eq!(plugin.close_code().await, Some(1009));
     server.until_connections("clientA", 0).await;
-    assert_eq!(server.sockets.counters.too_long.load(Ordering::Relaxed), 1);
+    assert_eq!(server.sockets.hub.counters().too_long.get(), 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use sluice_control::rtcd::hub::{Delivery, HubLimits};
 use sluice_control::rtcd::message::{FromPlugin, Rtc, RtcKind, ToPlugin};
 use sluice_control::rtcd::socket::Direction;
 use socket2::{Domain, Socket, Type};
-use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
 
 use super::support::{KEY, Plugin, Server, basic, text};
@@ -143,7 +142,7 @@ async fn a_plugin_that_does_not_read_is_closed_and_delays_nobody() {
         assert_eq!(text(&payload, "sessionID"), to_slow.to_string());
     }
     assert_eq!(quick.next().await.0, "rtc", "what the slow one had no room for");
-    assert_eq!(hub.counters().overflowed.load(Ordering::Relaxed), 1);
+    assert_eq!(hub.counters().overflowed.get(), 1);
     assert_eq!(hub.connections_of("clientA"), 1);
     quick.leave("still-there").await;
     server.next_is_leave("still-there").await;
@@ -174,4 +173,16 @@ async fn a_join_arrives_with_what_the_client_can_do() {
     let FromPlugin::Join(join) = received.message else { panic!("a join, not {received:?}") };
     assert_eq!((join.call.as_str(), join.props.dc_signaling), ("c", Some(true)));
     assert_eq!(received.client, "clientA");
+}
+
+#[tokio::test]
+async fn what_comes_to_nothing_is_seen_in_the_metrics() {
+    let server = crate::support::Server::new();
+    let shown = server.get("/metrics").await.body;
+    for kind in ["refused", "overflowed", "stalled", "silent", "too_long"] {
+        assert!(shown.contains(&format!("sluice_plugin_connections_{kind}_total 0\n")), "{shown}");
+    }
+    for kind in ["rerouted", "undelivered", "undecodable", "text", "of_admin"] {
+        assert!(shown.contains(&format!("sluice_plugin_messages_{kind}_total 0\n")), "{shown}");
+    }
 }

@@ -134,7 +134,6 @@ impl Server {
             hub: Hub::new(limits),
             inbox: Arc::new(Recorder { received: sender, permits: Arc::clone(&permits) }),
             events: Arc::clone(&events) as _,
-            counters: Arc::default(),
         };
         let router = socket::router(sockets.clone());
         Self { sockets, events, received, permits, router, config, listening: None }
