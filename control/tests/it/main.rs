@@ -11,6 +11,7 @@ mod operations;
 mod problems;
 mod rtcd;
 mod rtcd_http;
+mod rtcd_ws;
 mod sessions;
 mod support;
 mod websocket;
