@@ -43,7 +43,7 @@ async fn two_users_hear_each_other() {
             assert!(seen.locks.iter().any(|granted| *granted), "the lock was taken to unmute");
             let received = seen.received.values().next().expect("there is one section");
             assert_eq!(received.ssrcs.len(), 1);
-            assert_eq!(received.payload_types.iter().collect::<Vec<_>>(), [&111]);
+            assert_eq!(received.payload_types.iter().collect::<Vec<_>>(), [&(111, 0)]);
         });
     }
 }

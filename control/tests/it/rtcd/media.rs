@@ -89,8 +89,8 @@ pub(crate) struct Received {
     pub(crate) packets: BTreeMap<Stamp, usize>,
     /// SSRCs that media came with.
     pub(crate) ssrcs: BTreeSet<u32>,
-    /// Payload types.
-    pub(crate) payload_types: BTreeSet<u8>,
+    /// Payload types, each with the notes that came in it.
+    pub(crate) payload_types: BTreeSet<(u8, u8)>,
     /// Packets without a stamp.
     pub(crate) unstamped: usize,
     /// Times the layer changed, with whether the first packet of the other layer was a key frame.
@@ -103,11 +103,11 @@ impl Received {
     /// Notes one packet.
     pub(crate) fn note(&mut self, ssrc: u32, payload_type: u8, payload: &[u8]) {
         self.ssrcs.insert(ssrc);
-        self.payload_types.insert(payload_type);
         let Some(stamp) = Stamp::read(payload) else {
             self.unstamped += 1;
             return;
         };
+        self.payload_types.insert((payload_type, stamp.note));
         if self.last_high.is_some_and(|high| high != stamp.high) {
             self.switches.push(is_vp8_key_frame(payload));
         }

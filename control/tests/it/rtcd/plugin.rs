@@ -198,7 +198,7 @@ impl Plugin {
         .is_ok();
         let seen = self.0.seen.borrow();
         assert!(seen.wrong.is_empty(), "waiting for {what}: {:?}", seen.wrong);
-        assert!(outcome, "{what} did not come; the plugin has seen {seen:#?}");
+        assert!(outcome, "{what} did not come; the plugin has seen {:#?}", *seen);
     }
 
     /// Looks at what was seen.

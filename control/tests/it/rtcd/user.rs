@@ -111,7 +111,7 @@ impl User {
         let seen = self.seen.borrow();
         let session = &self.session;
         assert!(seen.wrong.is_empty(), "{session}, waiting for {what}: {:#?}", seen.wrong);
-        assert!(in_time, "{session}: {what} did not come; it has seen {seen:#?}");
+        assert!(in_time, "{session}: {what} did not come; it has seen {:#?}", *seen);
     }
 
     /// Waits until everything of ours is negotiated.
