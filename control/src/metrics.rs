@@ -1,5 +1,9 @@
 //! Shard snapshots, service and HTTP counters as text for Prometheus.
 
+pub mod histograms;
+#[cfg(test)]
+mod text;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::auth::Auth;
 use crate::http::counters::HttpCounters;
 use crate::service::Service;
 
@@ -37,7 +42,11 @@ struct InfoLabels {
 ///
 /// # Errors
 /// None that is known: writing into memory.
-pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fmt::Error> {
+pub async fn render(
+    service: &Service,
+    http: &HttpCounters,
+    auth: &Auth,
+) -> Result<String, fmt::Error> {
     let states = service.shard_states().await;
     let mut registry = Registry::with_prefix("sluice");
 
@@ -117,6 +126,14 @@ pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fm
         "HTTP requests by route, method and status",
         http.requests.clone(),
     );
+    registry.register(
+        "auth_attempts",
+        "Keys that clients of rtcd's API sent, by what came of them",
+        auth.counters().attempts.clone(),
+    );
+    let evicted = Counter::<u64>::default();
+    evicted.inc_by(auth.evicted());
+    registry.register("auth_evicted", "Sources and clients that authentication forgot", evicted);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

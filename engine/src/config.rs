@@ -42,6 +42,33 @@ pub struct EngineConfig {
     pub disconnected_timeout: Duration,
     /// Least time between two key frame requests for one stream. Default: 500 ms.
     pub keyframe_interval: Duration,
+    /// When a voice begins and ceases to count as speech.
+    pub voice_activity: VoiceActivityConfig,
+}
+
+/// When a voice begins and ceases to count as speech: by how far its latest audio levels are from their mean.
+/// Memory: `levels` bytes per watched track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VoiceActivityConfig {
+    /// Packets whose levels are looked at. Range 2 to 1024. Default: 50, a second of Opus.
+    pub levels: usize,
+    /// Speech begins when the levels' standard deviation is above this, dB. Range 1 to 127. Default: 10.
+    pub activation: u8,
+    /// Speech ceases when it is below this, dB. Range 1 to `activation`. Default: 4.
+    pub deactivation: u8,
+    /// Least time from beginning to end of speech. Default: 2 s.
+    pub active_time_min: Duration,
+}
+
+impl Default for VoiceActivityConfig {
+    fn default() -> Self {
+        Self {
+            levels: 50,
+            activation: 10,
+            deactivation: 4,
+            active_time_min: Duration::from_secs(2),
+        }
+    }
 }
 
 impl Default for EngineConfig {
@@ -59,6 +86,7 @@ impl Default for EngineConfig {
             consent_timeout: Duration::from_secs(30),
             disconnected_timeout: Duration::from_secs(30),
             keyframe_interval: Duration::from_millis(500),
+            voice_activity: VoiceActivityConfig::default(),
         }
     }
 }
@@ -107,6 +135,19 @@ impl EngineConfig {
             return refuse(
                 "sessions_max",
                 format!("{} is not between 1 and 1000000", self.sessions_max),
+            );
+        }
+        let VoiceActivityConfig { levels, activation, deactivation, .. } = self.voice_activity;
+        if !(2..=1024).contains(&levels) {
+            return refuse("voice_activity.levels", format!("{levels} is not between 2 and 1024"));
+        }
+        if !(1..=127).contains(&activation) || !(1..=activation).contains(&deactivation) {
+            return refuse(
+                "voice_activity",
+                format!(
+                    "activation {activation} is not between 1 and 127, or deactivation {deactivation} \
+                     not between 1 and activation"
+                ),
             );
         }
         Ok(())

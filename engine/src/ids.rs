@@ -32,6 +32,21 @@ pub struct TrackId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LegId(pub u64);
 
+/// In which of a shard's tallies a track is counted, numbered by the control plane. 0 for tracks that nobody tells apart.
+/// Bounds: below [`TallyId::MAX_TALLIES`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct TallyId(pub u16);
+
+impl TallyId {
+    /// The most tallies a shard keeps, about 200 bytes each.
+    pub const MAX_TALLIES: usize = 2_048;
+
+    /// Position in a list of tallies.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// A data channel of one session: its SCTP stream. Source: RFC 8831 §6.4.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelId(pub u16);

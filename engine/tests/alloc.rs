@@ -24,7 +24,8 @@ use sluice_engine::dtls::{DtlsRole, Identity};
 use sluice_engine::egress::Egress;
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
+    TrackId,
 };
 use sluice_engine::io::{Network, Stream};
 use sluice_engine::route::{PathId, Route, Transport};
@@ -316,6 +317,7 @@ impl Call {
 
     fn add_tracks(&mut self) {
         let mut publisher = ExtensionMap::default();
+        publisher.set(Extension::AudioLevel, 1);
         publisher.set(Extension::TransportCc, 3);
         publisher.set(Extension::Mid, 4);
         let mut subscriber = ExtensionMap::default();
@@ -331,7 +333,8 @@ impl Call {
             };
             let track = TrackParams {
                 layers: Vec::new(),
-                voice_activity: false,
+                voice_activity: true,
+                tally: TallyId::default(),
                 track: TrackId(number),
                 mid: Mid::new(if video { "v" } else { "a" }).expect("a mid"),
                 kind: if video { MediaKind::Video } else { MediaKind::Audio },
@@ -521,6 +524,7 @@ impl Call {
         if number < 50 {
             extensions.push(4, mid);
         }
+        extensions.push(1, &[0x9c]);
         extensions.push(3, &transport_seq.to_be_bytes());
         let len = FixedHeader::LEN + extensions.finish();
         packet.truncate(len);

@@ -1,4 +1,4 @@
-//! The codecs that pass through, and when two descriptions mean the same one.
+//! The codecs that pass through, and when two descriptions mean the same one. A session's policy may take fewer of them.
 //!
 //! | format | taken | matched by |
 //! | --- | --- | --- |
@@ -15,7 +15,7 @@
 //! | feedback | towards publishers | towards subscribers |
 //! | --- | --- | --- |
 //! | `nack`, `nack pli`, `ccm fir` | as offered | video |
-//! | `transport-cc` | as offered | **not**: nothing is sent with transport-wide numbers |
+//! | `transport-cc` | as offered | where [`Policy`](super::Policy) sends transport-wide numbers |
 //! | `goog-remb` | **not**: superseded by `transport-cc` | **not** |
 
 use sluice_engine::ids::PayloadType;
@@ -300,11 +300,11 @@ impl H264Profile {
 
 impl Feedback {
     /// What an SFU asks of subscribers to a video track, whatever its publisher does: it answers NACK itself and merges the wishes
-    /// for key frames. Nothing is sent with transport-wide sequence numbers.
+    /// for key frames. Whether it sends transport-wide sequence numbers is for the session's policy to say.
     pub(super) const TO_SUBSCRIBERS: Self =
         Self { nack: true, pli: true, fir: true, transport_cc: false };
 
-    /// Both, without what subscribers are not sent.
+    /// The same towards a peer that is sent no transport-wide sequence numbers.
     pub(super) fn without_transport_cc(self) -> Self {
         Self { transport_cc: false, ..self }
     }

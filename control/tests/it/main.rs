@@ -9,6 +9,7 @@ mod listener;
 mod openapi;
 mod operations;
 mod problems;
+mod rtcd_http;
 mod sessions;
 mod support;
 mod websocket;

@@ -1,12 +1,15 @@
 //! The forward table: track → contiguous legs, and what retransmission and reports need of a track.
 
 use crate::clock::{Instant, NtpTime};
-use crate::ids::{CallId, RtpTime, SessionKey, TrackId, TrackKey};
+use crate::config::EngineConfig;
+use crate::ids::{CallId, RtpTime, SessionKey, TallyId, TrackId, TrackKey};
+use crate::rtp::audio_level::VoiceDetector;
 use crate::rtp::history::History;
 use crate::rtp::report::{SenderClock, rtp_time_after};
 use crate::session::params::TrackParams;
+use crate::session::plain::PlainRtp;
 use crate::slots::Slots;
-use crate::wire::rtp_ext::ExtensionMap;
+use crate::wire::rtp_ext::{Extension, ExtensionMap};
 
 /// Every track of a shard.
 pub type ForwardTable = Slots<TrackKey, Track>;
@@ -27,6 +30,12 @@ pub struct Track {
     pub history: Option<History>,
     /// How its timestamps run against our clock.
     pub clock: TrackClock,
+    /// Where it is counted.
+    pub tally: TallyId,
+    /// Nobody gets it.
+    pub muted: bool,
+    /// Listens for speech, where that is wanted and the publisher sends levels.
+    pub voice: Option<VoiceDetector>,
 }
 
 /// Where a leg lives: a session and a position in its list of legs.
@@ -66,13 +75,15 @@ impl TrackClock {
 }
 
 impl Track {
-    /// Makes the table's part of a track. `history_packets` slots are reserved when a subscriber could ask for them.
+    /// Makes the table's part of a track. `config.history_packets` slots are reserved when a subscriber could ask for them.
     pub fn new(
         call: CallId,
         publisher: SessionKey,
         params: &TrackParams,
-        history_packets: usize,
+        config: &EngineConfig,
     ) -> Self {
+        let has_levels = params.extensions.id(Extension::AudioLevel).is_some();
+        let is_watched = params.voice_activity && has_levels;
         let keeps_history = params.codecs.iter().any(|codec| codec.nack);
         Self {
             id: params.track,
@@ -80,9 +91,18 @@ impl Track {
             publisher,
             extensions: params.extensions,
             legs: Vec::new(),
-            history: keeps_history.then(|| History::new(history_packets, HISTORY_SLOT_BYTES)),
+            history: keeps_history
+                .then(|| History::new(config.history_packets, HISTORY_SLOT_BYTES)),
             clock: TrackClock::default(),
+            tally: params.tally,
+            muted: false,
+            voice: is_watched.then(|| VoiceDetector::new(config.voice_activity)),
         }
+    }
+
+    /// Listens to a packet; tells when speech begins (`true`) or ceases (`false`).
+    pub fn hear(&mut self, now: Instant, packet: &PlainRtp<'_>) -> Option<bool> {
+        self.voice.as_mut()?.on_level(now, packet.audio_level()?)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+pub mod audio_level;
 pub mod history;
 pub mod inbound;
 pub(crate) mod index_set;

@@ -16,6 +16,8 @@ use super::ticks;
 pub struct Rewriter {
     first_out: ExtSeqNum,
     current: Option<Source>,
+    /// The next gap was made by us.
+    skips_gap: bool,
 }
 
 /// How one publisher SSRC is mapped.
@@ -46,7 +48,7 @@ impl Rewriter {
     /// The caller chooses it at random below 2^15: if the first packets come reordered around the
     /// first roll-over, the receiver could not know that the counter starts at 0.
     pub fn new(first_out: ExtSeqNum) -> Self {
-        Self { first_out, current: None }
+        Self { first_out, current: None, skips_gap: false }
     }
 
     /// Gives the packet `index` with `timestamp` of the publisher its numbers on this leg.
@@ -54,7 +56,7 @@ impl Rewriter {
     /// `source` counts the publisher's SSRCs: it grows each time that the track goes on with
     /// another. A grown `source` continues after the last index, with the timestamp moved on by the
     /// time since then. So does one that skips more than [`STEP_MAX`], but its timestamps go on as
-    /// they are. The same packet gets the same numbers each time.
+    /// they are, and the first after [`Rewriter::skip_gap`]. The same packet gets the same numbers each time.
     ///
     /// `None` for a packet of an earlier source, for one before the first of this source, and when
     /// the 48 bits are used up.
@@ -66,6 +68,8 @@ impl Rewriter {
         now: Instant,
         clock_rate_hz: u32,
     ) -> Option<(ExtSeqNum, RtpTime)> {
+        let is_straggler = |at: Source| source == at.source && index.0 <= at.highest_in;
+        let is_straggler = self.current.is_some_and(is_straggler);
         let next = match self.current {
             None => Source {
                 source,
@@ -91,9 +95,8 @@ impl Rewriter {
             Some(current) if index.0 < current.first_in => return None,
             Some(current) if index.0 <= current.highest_in => current,
             Some(current) => {
-                let is_gap_too_large = index.0 - current.highest_in > STEP_MAX;
-                let current =
-                    if is_gap_too_large { current.continued_at(index.0) } else { current };
+                let closes_gap = self.skips_gap || index.0 - current.highest_in > STEP_MAX;
+                let current = if closes_gap { current.continued_at(index.0) } else { current };
                 Source {
                     highest_in: index.0,
                     highest_time: timestamp.wrapping_add(current.time_shift),
@@ -107,7 +110,13 @@ impl Rewriter {
             return None;
         }
         self.current = Some(next);
+        self.skips_gap &= is_straggler;
         Some((ExtSeqNum(out), timestamp.wrapping_add(next.time_shift)))
+    }
+
+    /// Lets the next new packet follow the highest index at once: what lies between was withheld from this leg, not lost.
+    pub fn skip_gap(&mut self) {
+        self.skips_gap = true;
     }
 
     /// The publisher's index, in the current source, of the packet that this leg's subscriber knows
@@ -243,6 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_withheld_is_no_gap() {
+        let mut rewriter = Rewriter::new(ExtSeqNum(10));
+        rewriter.skip_gap();
+        rewrite(&mut rewriter, 1, 100, 0);
+        rewrite(&mut rewriter, 1, 104, 0);
+        rewriter.skip_gap();
+        assert_eq!(rewrite(&mut rewriter, 1, 102, 0), Some((12, 10_200)), "late, not withheld");
+        assert_eq!(rewrite(&mut rewriter, 1, 200, 0), Some((15, 20_000)), "its time stays its own");
+        assert_eq!(rewrite(&mut rewriter, 1, 150, 0), None, "withheld, and too late");
+        assert_eq!(rewrite(&mut rewriter, 1, 202, 0), Some((17, 20_200)), "a loss is a gap");
+        rewriter.skip_gap();
+        assert_eq!(rewrite(&mut rewriter, 2, 7, 10), Some((18, 21_100)));
+        assert_eq!(rewrite(&mut rewriter, 2, 9, 10), Some((20, 21_300)), "a loss is a gap");
+    }
+
+    #[test]
     fn indices_end_at_48_bits() {
         let mut rewriter = Rewriter::new(ExtSeqNum((1 << 48) - 2));
         assert!(rewrite(&mut rewriter, 1, 7, 0).is_some());
@@ -307,6 +332,9 @@ mod tests {
                     _ => highest.saturating_sub(rng.u64(0..60)),
                 };
                 *highest = index.max(*highest);
+                if rng.u8(0..50) == 0 {
+                    rewriter.skip_gap();
+                }
                 let rewritten = rewriter.rewrite(
                     from,
                     ExtSeqNum(index),

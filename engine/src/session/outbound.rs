@@ -256,6 +256,11 @@ impl Leg {
         }
     }
 
+    /// The leg's next packet comes after some that were withheld: they are no loss to the subscriber.
+    pub fn skip_withheld(&mut self) {
+        self.rewriter.skip_gap();
+    }
+
     /// The leg's timestamp for a publisher's timestamp.
     pub fn map_timestamp(&self, timestamp: RtpTime) -> Option<RtpTime> {
         self.rewriter.out_time_of(timestamp)

@@ -2,7 +2,7 @@
 
 use crate::dtls::{DtlsRole, Fingerprint};
 use crate::ice::Credentials;
-use crate::ids::{CallId, LegId, Mid, PayloadType, Rid, SessionId, Ssrc, TrackId};
+use crate::ids::{CallId, LegId, Mid, PayloadType, Rid, SessionId, Ssrc, TallyId, TrackId};
 use crate::wire::rtp_ext::ExtensionMap;
 
 /// A new session. The peer's half may follow later, when we made the offer.
@@ -63,6 +63,8 @@ pub struct TrackParams {
     pub layers: Vec<Rid>,
     /// Whether [`Report::Voice`](crate::shard::mailbox::Report::Voice) tells when it begins and ceases to be speech, by the audio level extension.
     pub voice_activity: bool,
+    /// Where its packets and the time to forward them are counted: a tally outlives its tracks.
+    pub tally: TallyId,
 }
 
 /// One negotiated payload type of a publisher.

@@ -71,6 +71,12 @@ impl<'a> PlainRtp<'a> {
         Some(plain)
     }
 
+    /// The audio level, as the extension's byte, where the publisher negotiated and sent it. Source: RFC 6464 §3.
+    pub fn audio_level(&self) -> Option<u8> {
+        let level = self.elements().iter().find(|(known, _)| *known == Extension::AudioLevel);
+        level.and_then(|(_, value)| value.first().copied())
+    }
+
     /// The header extension elements that go from hop to hop.
     pub fn elements(&self) -> &[(Extension, &'a [u8])] {
         &self.elements[..self.element_count]

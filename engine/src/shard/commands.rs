@@ -1,13 +1,14 @@
 //! What the control plane asks of a shard, done one by one.
 
 use super::handle::{Envelope, Order};
-use super::mailbox::{Answer, Command, ShardSnapshot};
+use super::mailbox::{Answer, Command, Report, ShardSnapshot};
 use super::{Shard, budget};
 use crate::call::table::{LegRef, Track};
 use crate::clock::Instant;
 use crate::command_error::CommandError;
-use crate::ids::{LegId, SessionId, SessionKey, TrackId, TrackKey};
+use crate::ids::{LegId, SessionId, SessionKey, TallyId, TrackId, TrackKey};
 use crate::io::Network;
+use crate::metrics::TrackTally;
 use crate::session::Session;
 use crate::session::params::{LegParams, RemoteParams, SessionParams, TrackParams};
 use crate::session::snapshot::SessionSnapshot;
@@ -73,8 +74,8 @@ impl Shard {
             Command::SendData { session, channel, kind, bytes } => {
                 self.send_data(now, session, channel, kind, bytes)?;
             }
-            Command::SetMuted { .. } => {
-                return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
+            Command::SetMuted { session, track, muted } => {
+                self.set_muted(now, session, track, muted)?;
             }
             Command::Snapshot { sessions } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(sessions))));
@@ -133,7 +134,6 @@ impl Shard {
     }
 
     fn add_track(&mut self, session: SessionId, params: TrackParams) -> Result<(), CommandError> {
-        let history_packets = self.config.history_packets;
         let interval = self.config.keyframe_interval;
         let (key, session) = self.session_mut(session)?;
         session.receiver.check_track(&params)?;
@@ -141,7 +141,13 @@ impl Shard {
         if self.find_track(call, params.track).is_some() {
             return Err(CommandError::Exists);
         }
-        let track = Track::new(call, key, &params, history_packets);
+        let tally = params.tally.index();
+        if tally >= TallyId::MAX_TALLIES {
+            let limit = TallyId::MAX_TALLIES;
+            return Err(CommandError::LimitReached { what: "tallies per shard", limit });
+        }
+        self.tallies.resize_with(self.tallies.len().max(tally + 1), TrackTally::default);
+        let track = Track::new(call, key, &params, &self.config);
         let track = self.table.insert_with(|_| track);
         if let Some(session) = self.sessions.get_mut(key) {
             session.receiver.add_track(params, track, interval);
@@ -159,6 +165,37 @@ impl Shard {
         let (_, session) = self.session_mut(session)?;
         let key = session.receiver.remove_track(track).ok_or(CommandError::UnknownTrack(track))?;
         self.drop_track(key);
+        Ok(())
+    }
+
+    /// Muting ends speech and says so even if there was none: whoever shows a speaker can rely on it. Unmuted, the legs go on where
+    /// they stood.
+    fn set_muted(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        id: TrackId,
+        muted: bool,
+    ) -> Result<(), CommandError> {
+        let (_, publisher) = self.session_mut(session)?;
+        let key = publisher.receiver.track_mut(id).ok_or(CommandError::UnknownTrack(id))?.key;
+        let Some(track) = self.table.get_mut(key) else { return Ok(()) };
+        let was_muted = std::mem::replace(&mut track.muted, muted);
+        if muted {
+            if let Some(voice) = &mut track.voice {
+                voice.clear();
+                self.report(Report::Voice { session, track: id, active: false });
+            }
+        } else if was_muted {
+            for leg in &track.legs {
+                if let Some(subscriber) = self.sessions.get_mut(leg.session)
+                    && let Some(leg) = subscriber.sender.leg_mut(leg.leg)
+                {
+                    leg.skip_withheld();
+                }
+            }
+            self.request_keyframe(now, key);
+        }
         Ok(())
     }
 
@@ -258,6 +295,7 @@ impl Shard {
             shard: self.id,
             counters: self.counters.clone(),
             drops: self.drops.clone(),
+            tallies: self.tallies.clone(),
             sessions: self.sessions.len(),
             calls: self.calls.len(),
             tracks: self.table.len(),

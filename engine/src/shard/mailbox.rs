@@ -11,7 +11,7 @@ use crate::srtp::Profile;
 pub use crate::sctp::DataKind;
 
 /// One wish of the control plane. Each is answered once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Makes a session.
     AddSession(Box<SessionParams>),
@@ -163,6 +163,22 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The session that it is about.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Connected { session, .. }
+            | Self::Disconnected { session }
+            | Self::Reconnected { session }
+            | Self::Voice { session, .. }
+            | Self::ChannelOpened { session, .. }
+            | Self::ChannelClosed { session, .. }
+            | Self::Data { session, .. }
+            | Self::Closed { session, .. } => *session,
+        }
+    }
+}
+
 /// One shard's state at a moment. Counters only grow.
 #[derive(Clone, Debug)]
 pub struct ShardSnapshot {
@@ -172,6 +188,8 @@ pub struct ShardSnapshot {
     pub counters: crate::metrics::ShardCounters,
     /// Datagrams refused, by reason.
     pub drops: DropCounters,
+    /// What tracks carried, by [`TallyId`](crate::ids::TallyId). Tallies that no track has used yet may be missing at the end.
+    pub tallies: Vec<crate::metrics::TrackTally>,
     /// Sessions on this shard.
     pub sessions: usize,
     /// Calls on this shard.

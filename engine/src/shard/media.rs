@@ -1,9 +1,10 @@
 //! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
 
 use super::Shard;
+use super::mailbox::Report;
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
 use crate::ids::{SeqNum, SessionKey, TrackKey};
@@ -36,18 +37,40 @@ impl Shard {
             return self.drops.count(DropReason::BadRtp);
         };
         track.clock.on_packet(now, plain.timestamp, clock_rate_hz);
-        if let Some(history) = &mut track.history {
-            history.store(source, index, bytes);
+        // A muted track is listened to as well: its publisher may be told that nobody hears it.
+        let (id, speech) = (track.id, track.hear(now, &plain));
+        let tally = &mut self.tallies[track.tally.index()];
+        let is_timed = tally.is_timed() && !track.legs.is_empty();
+        tally.packets_in += 1;
+        tally.bytes_in += bytes.len() as u64;
+        if track.muted {
+            self.counters.rtp_packets_muted += 1;
+        } else {
+            if let Some(history) = &mut track.history {
+                history.store(source, index, bytes);
+            }
+            let begun = is_timed.then(clock::now);
+            let (packets_out, bytes_out) =
+                (self.counters.rtp_packets_out, self.counters.rtp_bytes_out);
+            fanout::forward(
+                now,
+                &plain,
+                &track.legs,
+                &mut self.sessions,
+                &mut self.egress,
+                &mut self.counters,
+                &mut self.drops,
+            );
+            tally.packets_out += self.counters.rtp_packets_out - packets_out;
+            tally.bytes_out += self.counters.rtp_bytes_out - bytes_out;
+            if let Some(begun) = begun {
+                tally.forward_times.observe(clock::now().since(begun));
+            }
         }
-        fanout::forward(
-            now,
-            &plain,
-            &track.legs,
-            &mut self.sessions,
-            &mut self.egress,
-            &mut self.counters,
-            &mut self.drops,
-        );
+        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(key)) {
+            let session = publisher.id;
+            self.report(Report::Voice { session, track: id, active });
+        }
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {

@@ -18,7 +18,7 @@ use crate::dtls::Identity;
 use crate::egress::Egress;
 use crate::ids::{CallId, SessionId, SessionKey, ShardId};
 use crate::io::Network;
-use crate::metrics::ShardCounters;
+use crate::metrics::{ShardCounters, TrackTally};
 use crate::route::{PathId, Route};
 use crate::session::feedback::Wishes;
 use crate::session::{Due, Session, Surroundings, Timeouts};
@@ -76,6 +76,8 @@ pub struct Shard {
     closing_paths: Vec<PathId>,
     counters: ShardCounters,
     drops: DropCounters,
+    /// By [`TallyId`](crate::ids::TallyId); grows when a track with a higher one is added.
+    tallies: Vec<TrackTally>,
     /// Which shard passes on what arrives on these routes of ours.
     steered_from: HashMap<Route, ShardId, RandomState>,
     handshakes_left: usize,
@@ -148,6 +150,7 @@ impl Shard {
             closing_paths: Vec::new(),
             counters: ShardCounters::default(),
             drops: DropCounters::default(),
+            tallies: Vec::new(),
             steered_from: HashMap::default(),
             handshakes_left: budget::HANDSHAKES,
             config: parts.config,

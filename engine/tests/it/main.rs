@@ -7,4 +7,5 @@ mod data;
 mod hostile;
 mod malformed;
 mod simulation;
+mod voice;
 mod world;

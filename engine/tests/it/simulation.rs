@@ -81,6 +81,9 @@ fn one_call(seed: u64) -> u64 {
     for call in 1..=calls {
         world.subscribe_all(call, rtx);
     }
+    for peer in (0..world.peers.len()).filter(|&peer| !world.peers[peer].gone).collect::<Vec<_>>() {
+        (0..world.peers[peer].publications.len()).for_each(|at| world.set_muted(peer, at, false));
+    }
     world.run(Duration::from_secs(4));
     for peer in &mut world.peers {
         peer.got.clear();
@@ -191,7 +194,7 @@ fn sentence(n: u32) -> Vec<u8> {
 fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
     let present: Vec<_> = (0..world.peers.len()).filter(|&p| !world.peers[p].gone).collect();
     let peer = present[rng.usize(0..present.len())];
-    match rng.u8(0..6) {
+    match rng.u8(0..7) {
         0 if present.len() > 2 => world.leave(peer),
         1 => {
             let (call, home) = (world.peers[peer].call.0, world.peers[peer].home);
@@ -202,14 +205,20 @@ fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
         }
         2 => world.restart_ice(peer),
         3 => {
-            let port = 40_000 + rng.u16(0..10_000);
-            world.peers[peer].address.set_port(port);
+            // No NAT gives one port to two clients at a time.
+            let taken = |port: &u16| world.peers.iter().any(|p| p.address.port() == *port);
+            let port = std::iter::repeat_with(|| 40_000 + rng.u16(0..10_000)).find(|p| !taken(p));
+            world.peers[peer].address.set_port(port.expect("far more ports than peers"));
             world.peers[peer].kernel_shard = rng.usize(0..world.shards.len());
         }
         4 => {
             let call = world.peers[peer].call.0;
             world.publish(peer, Media::Video);
             world.subscribe_all(call, rtx);
+        }
+        5 => {
+            let publication = rng.usize(0..world.peers[peer].publications.len());
+            world.set_muted(peer, publication, true);
         }
         _ => world.ask_for_keyframes(peer),
     }

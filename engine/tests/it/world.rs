@@ -17,7 +17,8 @@ use sluice_engine::dtls::DtlsRole;
 use sluice_engine::dtls::Identity;
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
+    TrackId,
 };
 use sluice_engine::route::{Route, Transport};
 use sluice_engine::rtp::missing::MissingList;
@@ -381,7 +382,8 @@ impl World {
         };
         let params = TrackParams {
             layers: Vec::new(),
-            voice_activity: false,
+            voice_activity: media == Media::Audio,
+            tally: TallyId::default(),
             track,
             mid,
             kind: if media == Media::Audio { MediaKind::Audio } else { MediaKind::Video },
@@ -443,6 +445,13 @@ impl World {
         let (home, session) = (self.peers[peer].home, self.peers[peer].session);
         self.command(home, Command::AddLeg { session, leg: Box::new(params) }).expect("a leg");
         leg
+    }
+
+    /// Mutes or unmutes one of a peer's publications.
+    pub fn set_muted(&mut self, peer: usize, publication: usize, muted: bool) {
+        let Peer { home, session, publications, .. } = &self.peers[peer];
+        let (home, session, track) = (*home, *session, publications[publication].track);
+        self.command(home, Command::SetMuted { session, track, muted }).expect("a track");
     }
 
     /// Everyone in the call gets what everyone else in it publishes.
@@ -647,7 +656,10 @@ impl World {
                 for (id, value) in sluice_engine::wire::rtp_ext::elements(profile, block) {
                     match id {
                         9 => assert_eq!(value, subscription.mid.as_bytes(), "seed {seed}"),
-                        2 => assert_eq!(value, [0x9c], "seed {seed}: the audio level is kept"),
+                        2 => {
+                            let level = [level(content.counter)];
+                            assert_eq!(value, level, "seed {seed}: the audio level is kept");
+                        }
                         other => panic!("seed {seed}: extension {other} was not negotiated"),
                     }
                 }
@@ -976,7 +988,7 @@ impl Publication {
             extensions.push(4, self.mid.as_bytes());
         }
         extensions.push(3, &(content.counter as u16).to_be_bytes());
-        extensions.push(1, &[0x9c]);
+        extensions.push(1, &[level(content.counter)]);
         let len = FixedHeader::LEN + extensions.finish();
         packet.truncate(len);
         content.write(&mut packet, size);
@@ -1028,6 +1040,12 @@ impl Content {
             counter: u32::from_be_bytes(body.get(25..29)?.try_into().ok()?),
         })
     }
+}
+
+/// The audio level of a publication's packet: four seconds of steady noise, then four of speech, and so on.
+fn level(counter: u32) -> u8 {
+    let speaks = counter / 200 % 2 == 1;
+    if speaks && counter % 2 == 1 { 0xd0 } else { 0x9c }
 }
 
 fn fnv(bytes: &[u8]) -> u64 {

@@ -12,7 +12,7 @@ use sluice_engine::config::{BackendChoice, EngineConfig};
 use sluice_engine::dtls::{DtlsRole, Identity};
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SessionId, ShardId, Ssrc, TallyId, TrackId,
 };
 use sluice_engine::session::params::{
     CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
@@ -335,6 +335,7 @@ impl World {
         let params = TrackParams {
             layers: Vec::new(),
             voice_activity: false,
+            tally: TallyId::default(),
             track,
             mid,
             kind: if video { MediaKind::Video } else { MediaKind::Audio },

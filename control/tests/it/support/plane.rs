@@ -166,6 +166,7 @@ impl State {
             shard,
             counters: Default::default(),
             drops: Default::default(),
+            tallies: Vec::new(),
             sessions: session_list.len(),
             calls: 0,
             tracks: self.tracks.len(),

@@ -13,7 +13,7 @@ use crate::config::EngineConfig;
 use crate::dtls::{DtlsRole, Identity};
 use crate::ice::Credentials;
 use crate::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, SeqNum, SessionId, ShardId, Ssrc, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, SeqNum, SessionId, ShardId, Ssrc, TallyId, TrackId,
 };
 use crate::route::{Route, Transport};
 use crate::session::params::{
@@ -369,7 +369,10 @@ impl Scene {
             _ if what > 250 => {
                 let _ = self.command(Command::RemoveSession { session });
             }
-            _ => {}
+            _ => {
+                let (track, muted) = (TrackId(id), what & 8 == 0);
+                let _ = self.command(Command::SetMuted { session, track, muted });
+            }
         }
     }
 
@@ -388,7 +391,8 @@ impl Scene {
         };
         let track = TrackParams {
             layers: Vec::new(),
-            voice_activity: false,
+            voice_activity: true,
+            tally: TallyId::default(),
             track: TrackId(id),
             mid: Mid::new(&id.to_string()).expect("a digit"),
             kind: MediaKind::Video,
