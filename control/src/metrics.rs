@@ -2,7 +2,7 @@
 
 pub mod histograms;
 #[cfg(test)]
-mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,6 +123,12 @@ pub async fn render(
         counter.inc_by(value.load(Ordering::Relaxed));
         registry.register(name, help, counter);
     }
+    let lost = Counter::<u64>::default();
+    lost.inc_by(crate::logging::file::lines_lost());
+    registry.register("log_lines_lost", "Log lines that could not be written to the file", lost);
+    let draining = Gauge::<i64>::default();
+    draining.set(i64::from(service.is_draining()));
+    registry.register("draining", "Whether new sessions are refused", draining);
     registry.register(
         "http_requests",
         "HTTP requests by route, method and status",
