@@ -20,6 +20,7 @@
 
 use sluice_engine::ids::PayloadType;
 use sluice_engine::session::params::{CodecParams, MediaKind};
+use sluice_engine::wire::payload::PayloadFormat;
 
 /// A codec as one m= section describes it under one payload type.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -243,10 +244,22 @@ impl Codec {
         CodecParams {
             payload_type: self.payload_type,
             clock_rate_hz: self.clock_rate_hz,
+            format: self.payload_format(),
             rtx: self.rtx,
             nack: self.feedback.nack,
             pli: self.feedback.pli,
             transport_cc: self.feedback.transport_cc,
+        }
+    }
+
+    /// How its payload is laid out.
+    fn payload_format(&self) -> PayloadFormat {
+        match self.name {
+            CodecName::Vp8 => PayloadFormat::Vp8,
+            CodecName::Vp9 => PayloadFormat::Vp9,
+            CodecName::H264 => PayloadFormat::H264,
+            CodecName::Av1 => PayloadFormat::Av1,
+            _ => PayloadFormat::Other,
         }
     }
 
