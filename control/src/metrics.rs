@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::Auth;
 use crate::http::counters::HttpCounters;
+use crate::rtcd::hub::HubCounters;
 use crate::service::Service;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -46,6 +47,7 @@ pub async fn render(
     service: &Service,
     http: &HttpCounters,
     auth: &Auth,
+    plugins: &HubCounters,
 ) -> Result<String, fmt::Error> {
     let states = service.shard_states().await;
     let mut registry = Registry::with_prefix("sluice");
@@ -134,6 +136,7 @@ pub async fn render(
     let evicted = Counter::<u64>::default();
     evicted.inc_by(auth.evicted());
     registry.register("auth_evicted", "Sources and clients that authentication forgot", evicted);
+    plugins.register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -42,6 +42,14 @@ drop_reasons! {
     BadDtls => "bad_dtls",
     /// Handshake datagrams beyond what the deferred queue holds.
     HandshakeQueueFull => "handshake_queue_full",
+    /// Application data of a session without data channels, or before it is connected.
+    UnusedData => "unused_data",
+    /// More application data in one turn than a session may have handled.
+    DataFlood => "data_flood",
+    /// SCTP that belongs to no association, or that an honest peer does not send.
+    BadSctp => "bad_sctp",
+    /// A data channel beyond what a session may open, a message on a stream that is none, or text that is no UTF-8.
+    DataRefused => "data_refused",
     /// RTP or RTCP before the handshake gave keys.
     NoKeys => "no_keys",
     /// RTP with a header that does not fit the datagram.

@@ -68,7 +68,8 @@ pub struct AuthCounters {
 /// What came of a key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `right`, `remembered`, `wrong`, `source_limited`, `client_limited` or `busy`.
+    /// `right`, `remembered`, `wrong`, `failed` (the store), `source_limited`, `client_limited` or
+    /// `busy`.
     pub outcome: &'static str,
 }
 
@@ -225,7 +226,8 @@ impl Auth {
         let (auth, id) = (self.clone(), id.to_owned());
         blocking(move || {
             let was_there = auth.0.store.remove(&id).map_err(UnregisterError::Store)?;
-            // After the store: whoever checked a key against it meanwhile looks again (`remember`).
+            // After the store: whoever checked a key against it meanwhile looks again
+            // (`still_registered`).
             auth.forget(&id);
             if was_there { Ok(()) } else { Err(UnregisterError::NotFound) }
         })
@@ -287,6 +289,7 @@ impl Auth {
         .await;
         let outcome = match &checked {
             Ok(()) => "right",
+            Err(AuthError::Store) => "failed",
             Err(_) => "wrong",
         };
         self.0.counters.count(outcome);
@@ -380,7 +383,11 @@ impl Auth {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down, and nobody waits for this any longer.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -34,7 +34,7 @@ use crate::rtcd::directory::Directory;
 use crate::rtcd::hub::{Hub, HubLimits};
 use crate::rtcd::metrics::RtcdMetrics;
 use crate::rtcd::service::Rtcd;
-use crate::rtcd::socket::{self, PluginSockets, SocketCounters};
+use crate::rtcd::socket::{self, PluginSockets};
 use crate::service::Service;
 use access::Access;
 use counters::HttpCounters;
@@ -110,7 +110,6 @@ impl App {
                 hub: Arc::clone(self.rtcd.hub()),
                 inbox: Arc::new(self.rtcd.clone()),
                 events: Arc::new(self.rtcd.metrics().clone()),
-                counters: Arc::new(SocketCounters::default()),
             }));
         Router::new()
             .merge(native)

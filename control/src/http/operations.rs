@@ -19,7 +19,8 @@ pub fn router() -> Router<App> {
 }
 
 async fn show_metrics(State(app): State<App>) -> Result<Response, ApiError> {
-    let text = metrics::render(&app.service, &app.counters, &app.auth)
+    let plugins = app.rtcd.hub().counters();
+    let text = metrics::render(&app.service, &app.counters, &app.auth, plugins)
         .await
         .map_err(|_| ApiError::new(Code::Internal, "the metrics could not be written"))?;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

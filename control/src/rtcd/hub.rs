@@ -4,12 +4,13 @@
 //! connection that it is mapped to, or, once that is gone, to another one of the same client.
 
 mod connection_id;
+mod counters;
 
 pub use connection_id::ConnectionId;
+pub use counters::HubCounters;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -40,19 +41,6 @@ impl Default for HubLimits {
             queue_bytes_max: 4 << 20,
         }
     }
-}
-
-/// What is counted.
-#[derive(Debug, Default)]
-pub struct HubCounters {
-    /// Connections that were refused for want of a place.
-    pub refused: AtomicU64,
-    /// Connections that were closed because their queue was full.
-    pub overflowed: AtomicU64,
-    /// Messages that went to another connection than the one that was asked for.
-    pub rerouted: AtomicU64,
-    /// Messages that no connection took.
-    pub undelivered: AtomicU64,
 }
 
 /// Where a message went.
@@ -178,7 +166,7 @@ impl Hub {
         Arc::new(Self { limits, connections, counters })
     }
 
-    /// What is counted.
+    /// What is counted, by the hub and by the connections themselves.
     pub fn counters(&self) -> &HubCounters {
         &self.counters
     }
@@ -194,7 +182,7 @@ impl Hub {
         let (ending, ended) = oneshot::channel();
         let live = Live { id: id.clone(), queue, room, ending };
         self.locked().add(client, live, &self.limits).inspect_err(|_| {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refused.inc();
         })?;
         let place = Place { hub: Arc::clone(self), client: client.to_owned(), id: id.clone() };
         Ok(Attached { id, queue: queued, ending: ended, place })
@@ -212,10 +200,10 @@ impl Hub {
         match &delivery {
             Delivery::Delivered { rerouted: false, .. } => {}
             Delivery::Delivered { rerouted: true, .. } => {
-                self.counters.rerouted.fetch_add(1, Ordering::Relaxed);
+                self.counters.rerouted.inc();
             }
             Delivery::NoConnection | Delivery::TooLong => {
-                self.counters.undelivered.fetch_add(1, Ordering::Relaxed);
+                self.counters.undelivered.inc();
             }
         }
         delivery
@@ -243,7 +231,7 @@ impl Hub {
             if let Some(live) = connections.remove(client, &to)
                 && is_full
             {
-                self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+                self.counters.overflowed.inc();
                 // An error means that it has ended by itself.
                 let _ = live.ending.send(Ending::TooSlow);
             }
@@ -368,8 +356,8 @@ mod tests {
         assert_eq!(hub.send("a", &asked, &close("1")), to(&second, true));
         drop(second);
         assert_eq!(hub.send("a", &asked, &close("1")), Delivery::NoConnection);
-        assert_eq!(hub.counters.rerouted.load(Ordering::Relaxed), 2);
-        assert_eq!(hub.counters.undelivered.load(Ordering::Relaxed), 1);
+        assert_eq!(hub.counters.rerouted.get(), 2);
+        assert_eq!(hub.counters.undelivered.get(), 1);
     }
 
     #[test]
@@ -382,7 +370,7 @@ mod tests {
         let mut other = hub.attach("a").expect("a place");
         assert_eq!(hub.send("a", &slow.id, &close("2")), to(&other, true));
         assert_eq!(slow.ending.try_recv(), Ok(Ending::TooSlow));
-        assert_eq!(hub.counters.overflowed.load(Ordering::Relaxed), 1);
+        assert_eq!(hub.counters.overflowed.get(), 1);
         assert_eq!(received(&mut other), [close("2").encode()]);
         assert_eq!(hub.connections_of("a"), 1);
         // Its end takes nobody else's place away.
@@ -422,7 +410,7 @@ mod tests {
         let mut leaving = hub.attach("a").expect("a place");
         leaving.queue.close();
         assert_eq!(hub.send("a", &leaving.id, &close("1")), to(&other, true));
-        assert_eq!(hub.counters.overflowed.load(Ordering::Relaxed), 0);
+        assert_eq!(hub.counters.overflowed.get(), 0);
     }
 
     #[test]
@@ -432,7 +420,7 @@ mod tests {
         assert_eq!(hub.attach("a").expect_err("no place"), HubFull::OfClient(3));
         let _of_b = hub.attach("b").expect("a place");
         assert_eq!(hub.attach("c").expect_err("no place"), HubFull::InAll(4));
-        assert_eq!(hub.counters.refused.load(Ordering::Relaxed), 2);
+        assert_eq!(hub.counters.refused.get(), 2);
         of_a.pop();
         let _of_c = hub.attach("c").expect("a place");
     }

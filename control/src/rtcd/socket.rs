@@ -9,7 +9,6 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
@@ -76,23 +75,6 @@ impl SocketEvents for RtcdMetrics {
     }
 }
 
-/// What is counted of all WebSockets beside [`SocketEvents`].
-#[derive(Debug, Default)]
-pub struct SocketCounters {
-    /// Messages that were not understood.
-    pub undecodable: AtomicU64,
-    /// Text messages, which mean nothing here.
-    pub text: AtomicU64,
-    /// Messages of the administrator, who has no calls.
-    pub of_admin: AtomicU64,
-    /// WebSockets that were closed because a message was too long.
-    pub too_long: AtomicU64,
-    /// WebSockets that were closed because no pong came.
-    pub silent: AtomicU64,
-    /// WebSockets that were closed because a write took too long.
-    pub stalled: AtomicU64,
-}
-
 /// What the WebSockets of plugins need.
 #[derive(Clone)]
 pub struct PluginSockets {
@@ -104,8 +86,6 @@ pub struct PluginSockets {
     pub inbox: Arc<dyn Inbox>,
     /// Who counts.
     pub events: Arc<dyn SocketEvents>,
-    /// What is counted beside.
-    pub counters: Arc<SocketCounters>,
 }
 
 impl fmt::Debug for PluginSockets {

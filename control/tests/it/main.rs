@@ -10,6 +10,7 @@ mod openapi;
 mod operations;
 mod problems;
 mod rtcd_http;
+mod rtcd_ws;
 mod sessions;
 mod support;
 mod websocket;

@@ -76,8 +76,8 @@ impl Shard {
             Command::SetMuted { session, track, muted } => {
                 self.set_muted(now, session, track, muted)?;
             }
-            Command::SendData { .. } => {
-                return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
+            Command::SendData { session, channel, kind, bytes } => {
+                self.send_data(now, session, channel, kind, bytes)?;
             }
             Command::Snapshot { sessions } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(sessions))));
@@ -90,7 +90,10 @@ impl Shard {
         self.by_id.get(&session).copied().ok_or(CommandError::UnknownSession(session))
     }
 
-    fn session_mut(&mut self, id: SessionId) -> Result<(SessionKey, &mut Session), CommandError> {
+    pub(super) fn session_mut(
+        &mut self,
+        id: SessionId,
+    ) -> Result<(SessionKey, &mut Session), CommandError> {
         let key = self.key_of(id)?;
         let session = self.sessions.get_mut(key).ok_or(CommandError::UnknownSession(id))?;
         Ok((key, session))
@@ -266,6 +269,9 @@ impl Shard {
     pub(super) fn remove_session(&mut self, key: SessionKey) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.wheel.disarm(key.slot);
+        if session.leave_data_queue() {
+            self.data_waiting.retain(|&waiting| waiting != key);
+        }
         self.by_id.remove(&session.id);
         for ufrag in session.ufrags() {
             self.demux.remove_ufrag(ufrag);

@@ -16,10 +16,12 @@ use crate::wire::rtp::{FixedHeader, RtpHeader, RtpView, write_fixed_header};
 use crate::wire::rtp_ext::{ExtensionWriter, elements, needs_two_byte};
 use crate::wire::stun::{self, BindingRequest, IntegrityKey, Message, TransactionId};
 
+mod data;
 mod numbers;
 mod protected;
 mod shard;
 
+pub use data::sctp;
 pub use numbers::{arrivals, resends, rewriter};
 pub use protected::{dtls, srtp, srtp_index};
 pub use shard::shard;

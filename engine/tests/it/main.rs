@@ -3,6 +3,7 @@
 
 mod bodies;
 mod call;
+mod data;
 mod hostile;
 mod malformed;
 mod simulation;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -91,6 +92,10 @@ pub struct World {
     pub shards: Vec<SimShard>,
     pub peers: Vec<Peer>,
     pub reports: Arc<Mutex<Vec<Report>>>,
+    /// Whether control takes no reports for now.
+    pub reports_stuck: Arc<AtomicBool>,
+    /// Whether sessions made from here on may have data channels.
+    pub data_channels: bool,
     server: Identity,
     queue: BinaryHeap<Flight>,
     order: u64,
@@ -208,10 +213,14 @@ impl Ord for Flight {
     }
 }
 
-struct Collect(Arc<Mutex<Vec<Report>>>);
+/// Takes reports, unless control is to be slow.
+struct Collect(Arc<Mutex<Vec<Report>>>, Arc<AtomicBool>);
 
 impl Reports for Collect {
     fn try_report(&mut self, report: Report) -> Result<(), Report> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(report);
+        }
         self.0.lock().expect("unpoisoned").push(report);
         Ok(())
     }
@@ -228,6 +237,7 @@ impl World {
     pub fn new(seed: u64, shards: usize, config: EngineConfig) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let reports = Arc::new(Mutex::new(Vec::new()));
+        let reports_stuck = Arc::new(AtomicBool::new(false));
         let server = identity(0, seed);
         let wall = WallClock::fixed(now, NtpTime(3_900_000_000 << 32));
         let shards = Steering::mesh(shards).into_iter().enumerate().map(|(index, steering)| {
@@ -240,7 +250,7 @@ impl World {
                 seed: seed.wrapping_add(index as u64),
                 steering,
                 mailbox: orders,
-                reports: Box::new(Collect(Arc::clone(&reports))),
+                reports: Box::new(Collect(Arc::clone(&reports), Arc::clone(&reports_stuck))),
             };
             SimShard { shard: Shard::new(now, parts), network: SimNetwork::default(), mailbox }
         });
@@ -252,6 +262,8 @@ impl World {
             shards: shards.collect(),
             peers: Vec::new(),
             reports,
+            reports_stuck,
+            data_channels: true,
             server,
             queue: BinaryHeap::new(),
             order: 0,
@@ -305,7 +317,7 @@ impl World {
         };
         let active = at % 4 == 3;
         let params = SessionParams {
-            data_channels: false,
+            data_channels: self.data_channels,
             session,
             call: CallId(call),
             local_ice: local.clone(),
@@ -625,6 +637,18 @@ impl World {
         });
         self.take_in(peer, &mut out);
         self.send_all(peer, out);
+    }
+
+    /// Has a peer's client do something, and sends what comes of it.
+    pub fn with_client<T>(
+        &mut self,
+        peer: usize,
+        act: impl FnOnce(&mut Client, Instant, &mut dyn FnMut(&[u8])) -> T,
+    ) -> T {
+        let mut out = Vec::new();
+        let done = act(&mut self.peers[peer].client, self.now, &mut |d| out.push(d.to_vec()));
+        self.send_all(peer, out);
+        done
     }
 
     fn send_all(&mut self, peer: usize, datagrams: Vec<Vec<u8>>) {

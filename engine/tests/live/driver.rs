@@ -283,7 +283,7 @@ impl World {
         let (local, remote) = (self.credentials(home), self.credentials(home));
         let at = self.peers.len();
         let params = SessionParams {
-            data_channels: false,
+            data_channels: true,
             session,
             call: CallId(1),
             local_ice: local.clone(),
@@ -497,6 +497,15 @@ impl Peer {
                 publication.send_due(now, self.session, client, link);
             }
         }
+    }
+
+    /// Has the client do something, and sends what comes of it.
+    pub fn with_client<T>(
+        &mut self,
+        act: impl FnOnce(&mut Client, Instant, &mut dyn FnMut(&[u8])) -> T,
+    ) -> T {
+        let Self { client, link, .. } = self;
+        act(client, clock::now(), &mut |datagram: &[u8]| link.send(datagram))
     }
 
     fn take_in(&mut self) {

@@ -1,7 +1,6 @@
 //! One WebSocket of a plugin, from the handshake to its end: a task that reads and acts, and one that writes, so that neither waits
 //! for the other. The end of a connection ends no session.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -103,7 +102,7 @@ impl Reader<'_> {
         mut stream: SplitStream<WebSocket>,
         writing: &mut JoinHandle<()>,
     ) -> Option<CloseFrame> {
-        let counters = &self.sockets.counters;
+        let counters = self.sockets.hub.counters();
         loop {
             let message = tokio::select! {
                 biased;
@@ -118,7 +117,7 @@ impl Reader<'_> {
                 }
                 Ok(Some(Ok(Message::Pong(_)))) => self.deadline = Instant::now() + PONG_WITHIN,
                 Ok(Some(Ok(Message::Text(_)))) => {
-                    count(&counters.text);
+                    counters.text.inc();
                     tracing::debug!(client = self.client.id, connection = %self.connection, "a text message is ignored");
                 }
                 // The library answers both; after a close nothing more comes.
@@ -127,13 +126,13 @@ impl Reader<'_> {
                     tracing::debug!(client = self.client.id, connection = %self.connection, %error, "a WebSocket broke");
                     let is_too_long = error.to_string().to_ascii_lowercase().contains("too long");
                     return is_too_long.then(|| {
-                        count(&counters.too_long);
+                        counters.too_long.inc();
                         TOO_LONG
                     });
                 }
                 Ok(None) => return None,
                 Err(_) => {
-                    count(&counters.silent);
+                    counters.silent.inc();
                     tracing::debug!(client = self.client.id, connection = %self.connection, "no pong came");
                     return None;
                 }
@@ -149,12 +148,14 @@ impl Reader<'_> {
         };
         self.sockets.events.ws_message(&self.client.id, type_name, Direction::In);
         match decoded {
-            Ok(_) if self.client.is_admin => count(&self.sockets.counters.of_admin),
+            Ok(_) if self.client.is_admin => {
+                self.sockets.hub.counters().of_admin.inc();
+            }
             Ok(message) => {
                 self.sockets.inbox.handle(self.client, self.connection, message).await;
             }
             Err(error) => {
-                count(&self.sockets.counters.undecodable);
+                self.sockets.hub.counters().undecodable.inc();
                 self.refusals.log(self.client, self.connection, &error);
             }
         }
@@ -214,7 +215,7 @@ impl Writer {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return,
                     Err(_) => {
-                        count(&self.sockets.counters.stalled);
+                        self.sockets.hub.counters().stalled.inc();
                         return;
                     }
                 },
@@ -250,8 +251,4 @@ impl Writer {
             let _ = timeout(CLOSE_WITHIN, self.sink.send(Message::Close(frame))).await;
         }
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
