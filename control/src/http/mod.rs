@@ -24,6 +24,7 @@ use sluice_tuning::facts::Facts;
 
 use crate::config::Config;
 use crate::error::{ApiError, Code, PROBLEM_JSON, problem_of};
+use crate::rtcd::metrics::RtcdMetrics;
 use crate::service::Service;
 use access::Access;
 use counters::HttpCounters;
@@ -41,6 +42,8 @@ pub struct App {
     pub ice_links: Arc<[HeaderValue]>,
     /// Requests by route, method and status.
     pub counters: HttpCounters,
+    /// rtcd's metrics, which its signalling counts in.
+    pub rtcd_metrics: RtcdMetrics,
     /// The host's settings as they were at start.
     pub host: Arc<Facts>,
 }
@@ -54,6 +57,7 @@ impl App {
             body_timeout: config.http.body_timeout,
             ice_links: whip::ice_links(&config.ice_servers),
             counters: HttpCounters::default(),
+            rtcd_metrics: RtcdMetrics::default(),
             host: Arc::new(host),
         }
     }

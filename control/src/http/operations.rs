@@ -1,11 +1,15 @@
 //! For operators: metrics, health, readiness, version. Open to whoever reaches the port, like
 //! rtcd's.
 
+use std::io::Write;
+
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Serialize;
 
 use super::App;
@@ -21,12 +25,32 @@ pub fn router() -> Router<App> {
         .route("/version", get(version))
 }
 
-async fn show_metrics(State(app): State<App>) -> Result<Response, ApiError> {
-    let text = metrics::render(&app.service, &app.counters)
-        .await
-        .map_err(|_| ApiError::new(Code::Internal, "the metrics could not be written"))?;
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], text).into_response())
+async fn show_metrics(State(app): State<App>, request: HeaderMap) -> Result<Response, ApiError> {
+    let failed = |_| ApiError::new(Code::Internal, "the metrics could not be written");
+    let text = metrics::render(&app.service, &app.counters, &app.rtcd_metrics).await;
+    let text = text.map_err(failed)?;
+    let fields = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(metrics::text::MEDIA_TYPE)),
+        (header::VARY, HeaderValue::from_static("accept-encoding")),
+    ];
+    if !accepts_gzip(&request) {
+        return Ok((fields, text).into_response());
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    let compressed = written.map_err(|_| failed(std::fmt::Error))?;
+    let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
+    Ok((fields, encoding, compressed).into_response())
+}
+
+/// Whether a client said that it takes gzip, with any weight but zero. Source: RFC 9110 §12.5.3.
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let values = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        coding.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|q| q > 0.0)
+    })
 }
 
 async fn readiness(State(app): State<App>) -> Result<&'static str, ApiError> {
@@ -62,4 +86,28 @@ async fn version() -> (StatusCode, Json<Version>) {
         go_arch: std::env::consts::ARCH,
     };
     (StatusCode::OK, Json(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_accepted_as_the_client_weighs_it() {
+        let cases = [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("gzip; q=1.0, *;q=0", true),
+            ("gzip;q=0", false),
+            ("gzip;q=much", false),
+            ("identity", false),
+            ("xgzip", false),
+            ("", false),
+        ];
+        for (value, expected) in cases {
+            let mut request = HeaderMap::new();
+            request.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(accepts_gzip(&request), expected, "{value:?}");
+        }
+    }
 }

@@ -5,3 +5,4 @@
 //! behaviour.
 
 pub mod directory;
+pub mod metrics;

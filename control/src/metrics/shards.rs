@@ -1,18 +1,18 @@
-//! Shard snapshots, service and HTTP counters as text for Prometheus.
+//! What the shards count, by shard.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use sluice_engine::ids::ShardId;
+use sluice_engine::metrics::{FORWARD_TIME_BUCKETS_S, ForwardTimes};
+use sluice_engine::shard::mailbox::ShardSnapshot;
 
-use crate::http::counters::HttpCounters;
-use crate::service::Service;
+use super::histograms;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ShardLabel {
@@ -25,27 +25,11 @@ struct DropLabels {
     reason: &'static str,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct InfoLabels {
-    version: &'static str,
-    backend: &'static str,
-}
-
-/// Writes all metrics, with the counters that the shards have at this moment. A shard that does not
-/// answer is left out, and
-/// `sluice_shard_up` says so.
-///
-/// # Errors
-/// None that is known: writing into memory.
-pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fmt::Error> {
-    let states = service.shard_states().await;
-    let mut registry = Registry::with_prefix("sluice");
-
-    let info = Family::<InfoLabels, Gauge>::default();
-    let backend = service.facts().backend;
-    info.get_or_create(&InfoLabels { version: env!("CARGO_PKG_VERSION"), backend }).set(1);
-    registry.register("build_info", "Version and back-end in use; always 1", info);
-
+/// Adds every shard's state: which one, its load in thousandths, and its counters if it answered.
+pub(super) fn register(
+    registry: &mut Registry,
+    states: &[(ShardId, u32, Option<Arc<ShardSnapshot>>)],
+) {
     let up = Family::<ShardLabel, Gauge>::default();
     let load = Family::<ShardLabel, Gauge>::default();
     let gauges = [
@@ -56,7 +40,8 @@ pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fm
     ];
     let drops = Family::<DropLabels, Counter>::default();
     let mut counters = BTreeMap::<&str, (&str, Family<ShardLabel, Counter>)>::new();
-    for (shard, load_permille, snapshot) in &states {
+    let mut forward_times = Vec::new();
+    for (shard, load_permille, snapshot) in states {
         let label = ShardLabel { shard: shard.0 };
         up.get_or_create(&label).set(i64::from(snapshot.is_some()));
         load.get_or_create(&label).set(i64::from(*load_permille));
@@ -73,6 +58,9 @@ pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fm
             let (_, family) = counters.entry(name).or_insert_with(|| (help, Family::default()));
             family.get_or_create(&label).inc_by(value);
         }
+        let mut times = ForwardTimes::default();
+        snapshot.tallies.iter().for_each(|tally| times.add(&tally.forward_times));
+        forward_times.push((label, times));
     }
     registry.register("shard_up", "Whether the shard answered within a second", up);
     registry.register(
@@ -87,37 +75,13 @@ pub async fn render(service: &Service, http: &HttpCounters) -> Result<String, fm
         registry.register(format!("shard_{name}"), help, family);
     }
     registry.register("shard_drops", "Datagrams refused, by reason", drops);
-
-    let (calls, sessions) = service.totals();
-    for (name, help, count) in [("calls", "Calls", calls), ("sessions", "Sessions", sessions)] {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        registry.register(name, help, gauge);
-    }
-    let counted: [(&str, &str, &AtomicU64); 3] = [
-        ("websockets_opened", "WebSockets opened", &service.counters.websockets_opened),
+    histograms::register(
+        registry,
         (
-            "websockets_overflowed",
-            "WebSockets closed because the client read too slowly",
-            &service.counters.websockets_overflowed,
+            "shard_forward_seconds",
+            "Time to write one packet for all its subscribers; one packet in 64",
         ),
-        (
-            "sessions_reconciled",
-            "Sessions that only the engine or only the control plane knew, cleaned up",
-            &service.counters.sessions_reconciled,
-        ),
-    ];
-    for (name, help, value) in counted {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value.load(Ordering::Relaxed));
-        registry.register(name, help, counter);
-    }
-    registry.register(
-        "http_requests",
-        "HTTP requests by route, method and status",
-        http.requests.clone(),
+        &FORWARD_TIME_BUCKETS_S,
+        forward_times,
     );
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
 }
