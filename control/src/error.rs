@@ -159,10 +159,13 @@ impl From<NegotiationError> for ApiError {
             NegotiationError::Unsupported { .. } | NegotiationError::NotAllowed { .. } => {
                 Code::UnsupportedSdp
             }
+            NegotiationError::LimitReached { .. } => Code::LimitReached,
             NegotiationError::Glare => Code::Glare,
             NegotiationError::State { .. } => Code::OutOfStep,
         };
-        Self::new(code, error.to_string())
+        // It has but one limit, which an operator finds under this name.
+        let limit = if code == Code::LimitReached { " (limits.tracks_per_session)" } else { "" };
+        Self::new(code, format!("{error}{limit}"))
     }
 }
 

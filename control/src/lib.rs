@@ -4,8 +4,11 @@
 //! A request's way: `http` (listener, access, one handler group a file) → `service` (calls and
 //! sessions) → `sdp` (what the description means) → `media_plane` (the engine). Back come reports
 //! of the shards, into `service`, which tells the sessions' WebSockets. Packets never come here.
+//!
+//! Beside it stands rtcd's API: `auth` (who is registered, over `store`) and `rtcd`.
 
 pub mod addresses;
+pub mod auth;
 pub mod config;
 pub mod error;
 pub mod http;
@@ -15,3 +18,4 @@ pub mod metrics;
 pub mod rtcd;
 pub mod sdp;
 pub mod service;
+pub mod store;

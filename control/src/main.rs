@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
+use sluice_control::auth::Auth;
 use sluice_control::config::keys::KEYS;
 use sluice_control::config::value::Kind;
 use sluice_control::config::{Config, Origin, Refusal, Settings, document};
 use sluice_control::http::{App, server, tls};
 use sluice_control::media_plane::MediaPlane;
 use sluice_control::service::{Service, report_channels};
+use sluice_control::store::Store;
 use sluice_control::{addresses, logging};
 use sluice_engine::shard::handle::Engine;
 use sluice_tuning::facts::Facts;
@@ -199,6 +201,7 @@ fn serve(arguments: &ArgMatches) -> Result<(), String> {
         let _entered = runtime.enter();
         server::bind(&config.http).map_err(|error| format!("api.http.listen_address: {error}"))?
     };
+    let auth = Auth::new(Store::open(&config.store)?, &config.security);
     let mut queues = Vec::new();
     let engine = Engine::start(config.engine.clone(), |_| {
         let (sink, queue) = report_channels();
@@ -213,7 +216,8 @@ fn serve(arguments: &ArgMatches) -> Result<(), String> {
     let result = runtime.block_on(async {
         let service = Service::new(plane, &config);
         service.watch(queues);
-        let app = App::new(Arc::clone(&service), &config, host);
+        let app = App::new(Arc::clone(&service), &config, host, auth);
+        app.cpu_load.watch(PathBuf::from("/"));
         let mut signals = Signals::new()?;
         let (stop, stopped) = watch::channel(false);
         let http = config.http.clone();

@@ -2,9 +2,11 @@
 
 use sluice_engine::command_error::CommandError;
 use sluice_engine::ice::Credentials;
-use sluice_engine::ids::ShardId;
+use sluice_engine::ids::{SessionId, ShardId};
 use sluice_engine::shard::handle::{Engine, EngineFacts, Reply};
 use sluice_engine::shard::mailbox::Command;
+
+use crate::sdp::Change;
 
 /// The data plane as the service sees it: as thin as [`Engine`] itself.
 pub trait MediaPlane: Send + Sync + 'static {
@@ -56,5 +58,17 @@ impl MediaPlane for Engine {
             Some(handle) => handle.request(command),
             None => Err(CommandError::ShardGone),
         }
+    }
+}
+
+/// What the engine is to do for a change of a session's negotiation.
+pub fn command_of(session: SessionId, change: Change) -> Command {
+    match change {
+        Change::RestartIce { local } => Command::RestartIce { session, local },
+        Change::SetRemote(remote) => Command::SetRemote { session, remote: Box::new(remote) },
+        Change::Publish { params, .. } => Command::AddTrack { session, track: Box::new(params) },
+        Change::Unpublish(track) => Command::RemoveTrack { session, track },
+        Change::AddLeg(leg) => Command::AddLeg { session, leg: Box::new(leg) },
+        Change::RemoveLeg(leg) => Command::RemoveLeg { session, leg },
     }
 }

@@ -40,10 +40,63 @@ pub struct EngineConfig {
     pub consent_timeout: Duration,
     /// Time after consent was lost in which an ICE restart can bring the session back; it closes after it. Default: 30 s.
     pub disconnected_timeout: Duration,
-    /// Least time between two key frame requests for one stream. Default: 500 ms.
+    /// Least time between two key frame requests for one stream. Default: 1 s.
     pub keyframe_interval: Duration,
+    /// How subscribers' paths are estimated and which simulcast layer each gets.
+    pub layers: LayerConfig,
     /// When a voice begins and ceases to count as speech.
     pub voice_activity: VoiceActivityConfig,
+}
+
+/// How a subscriber's path is estimated, and when it gets another simulcast layer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LayerConfig {
+    /// Nominal rate of the lowest layer, bits per second. Default: 500,000.
+    pub low_bps: u64,
+    /// Nominal rate of the highest layer, bits per second; those between lie on a line. Default: 2,500,000.
+    pub high_bps: u64,
+    /// Share of a layer's rate that the estimate must exceed to carry it. Range 0.1 to 2. Default: 0.9.
+    pub tolerance: f64,
+    /// The estimate before any feedback, bits per second. Default: 250,000.
+    pub estimate_initial_bps: u64,
+    /// The least estimate, bits per second. Default: 250,000.
+    pub estimate_min_bps: u64,
+    /// The most estimate, bits per second. Default: 3,750,000.
+    pub estimate_max_bps: u64,
+    /// Window over which the lowest layer's rate is measured. Range 100 ms to 60 s. Default: 5 s.
+    pub low_window: Duration,
+    /// Window over which the other layers' rates are measured. Likewise. Default: 2 s.
+    pub high_window: Duration,
+    /// Mean time between two decisions for one leg. Default: 1 s.
+    pub decision_interval: Duration,
+    /// Decisions that may follow each other at once after a quiet time. Range 1 to 100. Default: 4.
+    pub decision_burst: u32,
+    /// Time after a leg's first switch in which it goes no higher. Default: 10 s.
+    pub back_off: Duration,
+    /// Growth of that time with each further switch, up to an hour. Range 1 to 10. Default: 1.5.
+    pub back_off_growth: f64,
+    /// Silence after which a layer counts as stopped, and its legs get another. Range 100 ms to 60 s. Default: 1 s.
+    pub silence: Duration,
+}
+
+impl Default for LayerConfig {
+    fn default() -> Self {
+        Self {
+            low_bps: 500_000,
+            high_bps: 2_500_000,
+            tolerance: 0.9,
+            estimate_initial_bps: 250_000,
+            estimate_min_bps: 250_000,
+            estimate_max_bps: 3_750_000,
+            low_window: Duration::from_secs(5),
+            high_window: Duration::from_secs(2),
+            decision_interval: Duration::from_secs(1),
+            decision_burst: 4,
+            back_off: Duration::from_secs(10),
+            back_off_growth: 1.5,
+            silence: Duration::from_secs(1),
+        }
+    }
 }
 
 /// When a voice begins and ceases to count as speech: by how far its latest audio levels are from their mean.
@@ -85,7 +138,8 @@ impl Default for EngineConfig {
             connect_timeout: Duration::from_secs(30),
             consent_timeout: Duration::from_secs(30),
             disconnected_timeout: Duration::from_secs(30),
-            keyframe_interval: Duration::from_millis(500),
+            keyframe_interval: Duration::from_secs(1),
+            layers: LayerConfig::default(),
             voice_activity: VoiceActivityConfig::default(),
         }
     }
@@ -149,6 +203,48 @@ impl EngineConfig {
                      not between 1 and activation"
                 ),
             );
+        }
+        self.layers.validate()
+    }
+}
+
+impl LayerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |field, message: String| Err(ConfigError { field, message });
+        if self.low_bps > self.high_bps {
+            let message = format!("{} is above high_bps, {}", self.low_bps, self.high_bps);
+            return refuse("layers.low_bps", message);
+        }
+        let (min, max) = (self.estimate_min_bps, self.estimate_max_bps);
+        if min > max || !(min..=max).contains(&self.estimate_initial_bps) {
+            let initial = self.estimate_initial_bps;
+            let message = format!(
+                "{initial} is not between estimate_min_bps, {min}, and estimate_max_bps, {max}"
+            );
+            return refuse("layers.estimate_initial_bps", message);
+        }
+        let shares = [
+            ("layers.tolerance", self.tolerance, 0.1, 2.0),
+            ("layers.back_off_growth", self.back_off_growth, 1.0, 10.0),
+        ];
+        for (field, value, least, most) in shares {
+            if !(least..=most).contains(&value) {
+                return refuse(field, format!("{value} is not between {least} and {most}"));
+            }
+        }
+        let windows = [
+            ("layers.low_window", self.low_window),
+            ("layers.high_window", self.high_window),
+            ("layers.silence", self.silence),
+        ];
+        for (field, window) in windows {
+            if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&window) {
+                return refuse(field, format!("{window:?} is not between 100 ms and 60 s"));
+            }
+        }
+        if !(1..=100).contains(&self.decision_burst) {
+            let message = format!("{} is not between 1 and 100", self.decision_burst);
+            return refuse("layers.decision_burst", message);
         }
         Ok(())
     }

@@ -42,6 +42,14 @@ drop_reasons! {
     BadDtls => "bad_dtls",
     /// Handshake datagrams beyond what the deferred queue holds.
     HandshakeQueueFull => "handshake_queue_full",
+    /// Application data of a session without data channels, or before it is connected.
+    UnusedData => "unused_data",
+    /// More application data in one turn than a session may have handled.
+    DataFlood => "data_flood",
+    /// SCTP that belongs to no association, or that an honest peer does not send.
+    BadSctp => "bad_sctp",
+    /// A data channel beyond what a session may open, a message on a stream that is none, or text that is no UTF-8.
+    DataRefused => "data_refused",
     /// RTP or RTCP before the handshake gave keys.
     NoKeys => "no_keys",
     /// RTP with a header that does not fit the datagram.
@@ -54,6 +62,8 @@ drop_reasons! {
     Replayed => "replayed",
     /// An SSRC that belongs to no track of the session.
     UnknownSsrc => "unknown_ssrc",
+    /// An SSRC of a simulcast track whose packet names none of its layers (RFC 8852 §3).
+    UnknownRid => "unknown_rid",
     /// A track has had more SSRCs than can be counted.
     TooManySsrcs => "too_many_ssrcs",
     /// A payload type that was not negotiated for the track.
@@ -62,6 +72,8 @@ drop_reasons! {
     Duplicate => "duplicate",
     /// A retransmission without payload, or of something nobody misses.
     UselessRtx => "useless_rtx",
+    /// A retransmission that could not repeat the original to the bit: its transport-wide number is no longer known.
+    NotRepeatable => "not_repeatable",
     /// The leg's subscriber did not negotiate this payload type.
     UnmappedPayloadType => "unmapped_payload_type",
     /// A packet older than the first that the leg got.

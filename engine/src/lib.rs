@@ -18,6 +18,7 @@
 //! | [`wire`] | views of bytes: STUN, RTP and its extensions, RTCP; writers of the same |
 //! | [`ice`] | answers checks as a lite agent, keeps the routes that they validate, watches consent |
 //! | [`dtls`] | the handshake; checks the peer's certificate and yields keys |
+//! | [`sctp`] | data channels over that same DTLS |
 //! | [`srtp`] | opens and seals packets, in place |
 //! | [`session`] | one peer: what it publishes, what it gets, and its timers |
 //! | [`rtp`] | numbers, losses, retransmission, reports, key frame requests: one stream at a time |
@@ -55,6 +56,7 @@ pub mod io;
 pub mod metrics;
 pub mod route;
 pub mod rtp;
+pub mod sctp;
 pub mod session;
 pub mod session_error;
 pub mod shard;

@@ -68,6 +68,24 @@ counters! {
     rtcp_packets_out,
     /// Transport-cc feedback packets sent
     transport_cc_out,
+    /// Data channels that peers opened
+    data_channels_opened,
+    /// Messages that came over data channels
+    data_messages_in,
+    /// Bytes of messages that came over data channels
+    data_bytes_in,
+    /// Messages sent over data channels
+    data_messages_out,
+    /// Bytes of messages sent over data channels
+    data_bytes_out,
+    /// SCTP associations that ended before their session did
+    data_associations_lost,
+    /// Transport-cc feedback packets received and used
+    transport_cc_in,
+    /// Packets that transport-cc feedback told of when they were no longer remembered
+    transport_cc_missed,
+    /// Legs that went from one simulcast layer to another
+    layer_switches,
     /// Sessions created
     sessions_created,
     /// Sessions that finished their handshake

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime, WallClock};
 use sluice_engine::config::EngineConfig;
 use sluice_engine::dtls::{DtlsRole, Identity};
@@ -39,11 +40,12 @@ use sluice_engine::shard::{NextWake, Shard, ShardParts};
 use sluice_engine::srtp::context::{InboundSrtp, OutboundSrtp, PacketIndex};
 use sluice_engine::srtp::{MasterKey, Profile};
 use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::rr::{self, ReportBlock};
 use sluice_engine::wire::rtcp::sr::{self, SenderReport};
-use sluice_engine::wire::rtcp::{self, Packet, nack, pli};
-use sluice_engine::wire::rtp::{FixedHeader, RtpHeader, write_fixed_header};
-use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter};
+use sluice_engine::wire::rtcp::{self, Packet, nack, pli, twcc};
+use sluice_engine::wire::rtp::{FixedHeader, RtpHeader, RtpView, write_fixed_header};
+use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter, elements};
 
 thread_local! {
     static COUNTING: Cell<bool> = const { Cell::new(false) };
@@ -215,6 +217,9 @@ const AUDIO_LEG: Ssrc = Ssrc(1);
 const VIDEO_LEG: Ssrc = Ssrc(2);
 const RTX_LEG: Ssrc = Ssrc(3);
 
+/// The extension id of transport-wide numbers towards subscribers.
+const TRANSPORT_CC: u8 = 5;
+
 const SUBSCRIBERS: usize = 50;
 const FIRST_PORT: u16 = 10_000;
 
@@ -225,6 +230,8 @@ struct Call {
     network: Still,
     mailbox: SyncSender<Envelope>,
     peers: Vec<Client>,
+    /// When each peer's numbered packets came.
+    arrivals: Vec<ArrivalLog>,
     sent_audio: u64,
     sent_video: u64,
     sent_rtx: u64,
@@ -269,6 +276,7 @@ impl Call {
             network,
             mailbox,
             peers: Vec::new(),
+            arrivals: vec![ArrivalLog::new(); SUBSCRIBERS + 1],
             sent_audio: 0,
             sent_video: 0,
             sent_rtx: 0,
@@ -326,6 +334,7 @@ impl Call {
             let codec = CodecParams {
                 payload_type: if video { VIDEO } else { AUDIO },
                 clock_rate_hz: if video { 90_000 } else { 48_000 },
+                format: PayloadFormat::Other,
                 rtx: video.then_some(VIDEO_RTX),
                 nack: video,
                 pli: video,
@@ -349,6 +358,11 @@ impl Call {
                 // Every second subscriber gets retransmissions under the SSRC of the original.
                 let rtx = video && peer % 2 == 0;
                 let payload_type = codec.payload_type;
+                // And two of three tell when their packets came.
+                let mut extensions = subscriber;
+                if peer % 3 > 0 {
+                    extensions.set(Extension::TransportCc, TRANSPORT_CC);
+                }
                 let leg = LegParams {
                     leg: LegId(number * 1_000 + peer as u64),
                     track: TrackId(number),
@@ -360,7 +374,7 @@ impl Call {
                         to: payload_type,
                         rtx: rtx.then_some(VIDEO_RTX),
                     }],
-                    extensions: subscriber,
+                    extensions,
                     cname: "publisher".to_owned(),
                 };
                 let session = SessionId(peer as u64);
@@ -445,7 +459,11 @@ impl Call {
                 if client.next_deadline().is_some_and(|due| due <= self.now) {
                     client.handle_timeout(self.now, &mut to_shard(peer, &mut self.network));
                 }
-                client.received.clear();
+                for received in client.received.drain(..) {
+                    if let Some(seq) = transport_seq(&received.packet) {
+                        self.arrivals[peer].on_packet(self.now, seq);
+                    }
+                }
                 if client.is_connected() && tick % 500 == peer as u64 {
                     self.report(peer);
                 }
@@ -459,7 +477,29 @@ impl Call {
                 }
             }
             self.ask_for_lost();
+            self.tell_arrivals();
             self.turn();
+        }
+    }
+
+    /// Subscribers' transport-wide feedback.
+    fn tell_arrivals(&mut self) {
+        for peer in 1..self.peers.len() {
+            let mut statuses = [None; 256];
+            while let Some(plan) = self.arrivals[peer].build(self.now, &mut statuses) {
+                let feedback = twcc::Feedback {
+                    sender: Ssrc(9),
+                    media: VIDEO_LEG,
+                    base_seq: plan.base_seq,
+                    reference_time: plan.reference_time,
+                    feedback_count: plan.feedback_count,
+                    statuses: &statuses[..plan.count],
+                };
+                let mut compound = [0; 1_024];
+                let len = twcc::write(&mut compound, &feedback).expect("room");
+                let send = &mut to_shard(peer, &mut self.network);
+                self.peers[peer].send_rtcp(&compound[..len], send);
+            }
         }
     }
 
@@ -545,6 +585,13 @@ impl Call {
     }
 }
 
+fn transport_seq(packet: &[u8]) -> Option<u16> {
+    let view = RtpView::parse(packet).ok()?;
+    let (profile, block) = view.extension()?;
+    let (_, value) = elements(profile, block).find(|&(id, _)| id == TRANSPORT_CC)?;
+    Some(u16::from_be_bytes(value.try_into().ok()?))
+}
+
 #[test]
 fn a_warm_call_takes_no_memory() {
     let mut call = Call::new();
@@ -566,6 +613,8 @@ fn a_warm_call_takes_no_memory() {
     assert!(more(|c| c.rtx_out) > 6 * SUBSCRIBERS as u64, "subscribers get what they lost");
     assert!(more(|c| c.rtx_in) > 5 && more(|c| c.nacks_out) > 5, "the publisher is asked");
     assert!(more(|c| c.transport_cc_out) > 50);
+    assert!(more(|c| c.transport_cc_in) > 30 * SUBSCRIBERS as u64, "subscribers tell arrivals");
+    assert_eq!(after.transport_cc_missed, 0, "of what is remembered");
     assert!(more(|c| c.rtcp_packets_in) > 10 * SUBSCRIBERS as u64);
     assert!(more(|c| c.rtcp_packets_out) > 3 * SUBSCRIBERS as u64, "reports went out");
     assert!(more(|c| c.keyframe_requests_out) > 5);

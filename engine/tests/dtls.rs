@@ -12,6 +12,7 @@ use sluice_engine::dtls::DtlsRole;
 use sluice_engine::dtls::identity::DATAGRAM_LEN_MAX;
 use sluice_engine::dtls::{DtlsEndpoint, Fingerprint, HashFunction, Identity, Output};
 use sluice_engine::ids::ExtSeqNum;
+use sluice_engine::sctp::PACKET_LEN_MAX;
 use sluice_engine::session_error::SessionError;
 use sluice_engine::srtp::{
     InboundSrtp, KeyingMaterial, MasterKey, OutboundSrtp, PacketIndex, Profile,
@@ -21,6 +22,7 @@ use sluice_engine::srtp::{
 struct Side {
     endpoint: DtlsEndpoint,
     keys: Option<Box<KeyingMaterial>>,
+    data: Vec<Vec<u8>>,
     closed: bool,
     failed: Option<SessionError>,
     deadline: Option<Instant>,
@@ -30,7 +32,7 @@ impl Side {
     fn new(identity: &Identity, role: DtlsRole, peer: &Fingerprint, now: Instant) -> Self {
         let mut endpoint = DtlsEndpoint::new(identity, role, now);
         endpoint.set_remote_fingerprints(vec![peer.clone()]);
-        Self { endpoint, keys: None, closed: false, failed: None, deadline: None }
+        Self { endpoint, keys: None, data: Vec::new(), closed: false, failed: None, deadline: None }
     }
 
     /// Polls until it waits; returns the datagrams it wants sent.
@@ -40,6 +42,7 @@ impl Side {
         loop {
             match self.endpoint.poll(now, &mut out) {
                 Output::Datagram(len) => datagrams.push(out[..len].to_vec()),
+                Output::Data(len) => self.data.push(out[..len].to_vec()),
                 Output::Connected(keys) => {
                     assert!(self.keys.replace(keys).is_none(), "keys come once");
                 }
@@ -223,6 +226,32 @@ fn keys_wait_for_the_peers_fingerprint() {
     sides[0].endpoint.set_remote_fingerprints(vec![theirs.fingerprint().clone()]);
     sides[0].drain(now);
     assert_connected(&sides);
+}
+
+#[test]
+fn application_data_goes_both_ways_and_fits_a_datagram() {
+    let mut net = Net::new(0x5eed_00da, 0, 0);
+    let mut sides = sides([DtlsRole::Passive, DtlsRole::Active]);
+    let now = net.run(&mut sides, start());
+    assert_connected(&sides);
+    let longest = vec![7; PACKET_LEN_MAX];
+    for at in 0..2 {
+        sides[at].endpoint.send_data(now, &longest);
+        let datagrams = sides[at].drain(now);
+        assert_eq!(datagrams.len(), 1);
+        assert!(datagrams[0].len() <= DATAGRAM_LEN_MAX, "{} bytes", datagrams[0].len());
+        sides[1 - at].endpoint.handle_datagram(now, &datagrams[0]);
+        sides[1 - at].drain(now);
+        assert_eq!(sides[1 - at].data, std::slice::from_ref(&longest));
+        // A repetition is no second message.
+        sides[1 - at].endpoint.handle_datagram(now, &datagrams[0]);
+        sides[1 - at].drain(now);
+        assert_eq!(sides[1 - at].data.len(), 1);
+    }
+    sides[0].endpoint.close();
+    sides[0].drain(now);
+    sides[0].endpoint.send_data(now, b"after the goodbye");
+    assert!(sides[0].drain(now).is_empty());
 }
 
 #[test]

@@ -18,6 +18,7 @@ const LAYERS: &[&str] = &[
     "egress",
     "ice",
     "dtls",
+    "sctp",
     "srtp",
     "rtp",
     "bwe",
@@ -30,7 +31,7 @@ const LAYERS: &[&str] = &[
 
 /// Folders whose code is told the time and given bytes, and does nothing by itself.
 const CORES: &[&str] =
-    &["wire", "buffer", "egress", "ice", "dtls", "srtp", "rtp", "bwe", "session", "call"];
+    &["wire", "buffer", "egress", "ice", "dtls", "sctp", "srtp", "rtp", "bwe", "session", "call"];
 
 /// Who uses something that stands after it: (file or folder, what it names, why).
 const UPWARD: &[(&str, &str, &str)] = &[

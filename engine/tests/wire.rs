@@ -429,11 +429,12 @@ mod against_rtp {
 mod sweeps {
     use super::*;
 
-    const BODIES: [fn(&[u8]); 7] = [
+    const BODIES: [fn(&[u8]); 8] = [
         fuzz::classify,
         fuzz::stun,
         fuzz::rtp,
         fuzz::rtp_ext,
+        fuzz::payload,
         fuzz::rtcp,
         fuzz::twcc,
         fuzz::writers,
@@ -521,7 +522,10 @@ mod sweeps {
         append(&|out| rtcp::twcc::write(out, &feedback));
         append(&|out| rtcp::bye::write(out, &[Ssrc(1), Ssrc(2)]));
         assert!(len > 700 && rtcp::is_valid_compound(&compound[..len]));
-        vec![stun, rtp, compound]
+        // VP8: all fields of the descriptor, then the first bytes of a key frame.
+        let mut vp8 = vec![0x55; LEN_MAX];
+        vp8[..8].copy_from_slice(&[0x90, 0xF0, 0x92, 0x34, 7, 0x20, 0x10, 2]);
+        vec![stun, rtp, compound, vp8]
     }
 
     #[test]

@@ -199,8 +199,10 @@ pub const KEYS: &[Key] = &[
             _ => Ok(()),
         }),
     Key::new("api.security.enable_admin", "RTCD_API_SECURITY_ENABLEADMIN", Kind::Bool, "false")
-        .without_effect()
-        .doc("Whether rtcd's client registration accepts the admin key."),
+        .doc(
+            "rtcd's API: whether there is an admin, who registers and unregisters \
+                 clients with `api.security.admin_secret_key`.",
+        ),
     Key::new(
         "api.security.admin_secret_key",
         "RTCD_API_SECURITY_ADMINSECRETKEY",
@@ -208,24 +210,24 @@ pub const KEYS: &[Key] = &[
         r#""""#,
     )
     .secret()
-    .without_effect()
-    .doc("The admin key. Needed with `api.security.enable_admin`."),
+    .doc("The admin's key. Needed with `api.security.enable_admin`."),
     Key::new(
         "api.security.allow_self_registration",
         "RTCD_API_SECURITY_ALLOWSELFREGISTRATION",
         Kind::Bool,
         "false",
     )
-    .without_effect()
-    .doc("Whether rtcd's clients may register themselves."),
+    .doc(
+        "rtcd's API: whether anybody who reaches the port may register a client. Without it only \
+             the admin may.",
+    ),
     Key::new(
         "api.security.session_cache.expiration_minutes",
         "RTCD_API_SECURITY_SESSIONCACHE_EXPIRATIONMINUTES",
         Kind::Int,
         "1440",
     )
-    .without_effect()
-    .doc("Minutes that a bearer token of rtcd's login is good for; above 0.")
+    .doc("Minutes that a bearer token of `/login` is good for; above 0.")
     .check(|v| in_range("ExpirationMinutes", v, 1, i64::MAX)),
     Key::new("rtc.ice_address_udp", "RTCD_RTC_ICEADDRESSUDP", Kind::Text, r#""""#)
         .flag("ice-address-udp")
@@ -405,8 +407,11 @@ pub const KEYS: &[Key] = &[
         .doc("Tracks that one session may publish, 1 to 64.")
         .check(|v| in_range("TracksPerSession", v, 1, 64)),
     Key::new("store.data_source", "RTCD_STORE_DATASOURCE", Kind::Text, r#""/tmp/rtcd_db""#)
-        .without_effect()
-        .doc("Where rtcd keeps its registered clients. Nothing is written there.")
+        .doc(
+            "Directory for the registered clients of rtcd's API, made if it is missing. They stand \
+                 in `sluice.redb` there, which one process at a time can use; files of rtcd itself \
+                 stay as they are.",
+        )
         .check(|v| not_empty("DataSource", v)),
     Key::new("logger.enable_console", "RTCD_LOGGER_ENABLECONSOLE", Kind::Bool, "true")
         .doc("Log to standard output."),

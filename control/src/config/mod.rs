@@ -9,6 +9,7 @@ pub mod value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_engine::config::{BackendChoice, EngineConfig};
@@ -25,6 +26,10 @@ pub struct Config {
     /// The bearer token of the native API, WHIP and WHEP; without one only loopback clients are
     /// answered.
     pub token: Option<Secret>,
+    /// Who may use rtcd's API.
+    pub security: SecurityConfig,
+    /// The directory of the registered clients' store.
+    pub store: PathBuf,
     /// Where media arrives and what is advertised.
     pub media: MediaConfig,
     /// STUN and TURN servers for WHIP and WHEP clients.
@@ -45,6 +50,17 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// Who may use rtcd's API.
+#[derive(Clone, Debug)]
+pub struct SecurityConfig {
+    /// The admin's key, when there is an admin.
+    pub admin: Option<Secret>,
+    /// Whether clients may register themselves.
+    pub self_registration: bool,
+    /// How long a bearer token is good for.
+    pub token_lifetime: Duration,
 }
 
 /// The HTTP server's settings.
@@ -307,14 +323,7 @@ impl Settings {
             }
         }
         let tls = self.tls()?;
-        if self.bool("api.security.enable_admin")
-            && self.text("api.security.admin_secret_key").is_empty()
-        {
-            return self.refuse(
-                "api.security.admin_secret_key",
-                "invalid AdminSecretKey value: should not be empty",
-            );
-        }
+        let security = self.security()?;
         let turn_minutes = self.int("rtc.turn.credentials_expiration_minutes");
         if !self.text("rtc.turn.static_auth_secret").is_empty()
             && !(1..10_080).contains(&turn_minutes)
@@ -341,6 +350,8 @@ impl Settings {
                 body_timeout: seconds("api.http.body_timeout_s"),
             },
             token: (!token.is_empty()).then(|| Secret(token.to_owned())),
+            security,
+            store: PathBuf::from(self.text("store.data_source")),
             media: self.media(),
             ice_servers,
             engine: self.engine(),
@@ -350,6 +361,23 @@ impl Settings {
                 tracks_per_session: count("limits.tracks_per_session"),
             },
             logger,
+        })
+    }
+
+    fn security(&self) -> Result<SecurityConfig, Refusal> {
+        let admin = self.text("api.security.admin_secret_key");
+        let has_admin = self.bool("api.security.enable_admin");
+        if has_admin && admin.is_empty() {
+            return self.refuse(
+                "api.security.admin_secret_key",
+                "invalid AdminSecretKey value: should not be empty",
+            );
+        }
+        let minutes = self.int("api.security.session_cache.expiration_minutes").unsigned_abs();
+        Ok(SecurityConfig {
+            admin: has_admin.then(|| Secret(admin.to_owned())),
+            self_registration: self.bool("api.security.allow_self_registration"),
+            token_lifetime: Duration::from_secs(minutes.saturating_mul(60)),
         })
     }
 

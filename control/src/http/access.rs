@@ -135,6 +135,13 @@ fn is_loopback_authority(authority: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub Option<SocketAddr>);
 
+impl Peer {
+    /// The IP address; the unspecified one stands for peers that are not known.
+    pub fn ip(self) -> IpAddr {
+        self.0.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 

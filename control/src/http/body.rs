@@ -68,7 +68,11 @@ pub fn expect_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), ApiErr
     Err(ApiError::new(Code::UnsupportedMediaType, format!("the body should be {wanted}")))
 }
 
-async fn read(
+/// Reads a body of at most `bytes_max` bytes.
+///
+/// # Errors
+/// `BodyTooLarge`, `RequestTimeout`, `BadRequest` when it broke off.
+pub async fn read(
     headers: &HeaderMap,
     body: Body,
     bytes_max: usize,

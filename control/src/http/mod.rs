@@ -2,12 +2,17 @@
 
 pub mod access;
 pub mod body;
+pub mod clients;
 pub mod counters;
 pub mod native;
 pub mod operations;
 pub mod pages;
+pub mod plain;
+pub mod rtcd_sessions;
 pub mod server;
+pub mod system;
 pub mod tls;
+pub mod version;
 pub mod whip;
 pub mod ws;
 
@@ -22,12 +27,18 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use sluice_tuning::facts::Facts;
 
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::{ApiError, Code, PROBLEM_JSON, problem_of};
+use crate::rtcd::directory::Directory;
+use crate::rtcd::hub::{Hub, HubLimits};
 use crate::rtcd::metrics::RtcdMetrics;
+use crate::rtcd::service::Rtcd;
+use crate::rtcd::socket::{self, PluginSockets};
 use crate::service::Service;
 use access::Access;
 use counters::HttpCounters;
+use system::CpuLoad;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -42,23 +53,34 @@ pub struct App {
     pub ice_links: Arc<[HeaderValue]>,
     /// Requests by route, method and status.
     pub counters: HttpCounters,
-    /// rtcd's metrics, which its signalling counts in.
-    pub rtcd_metrics: RtcdMetrics,
     /// The host's settings as they were at start.
     pub host: Arc<Facts>,
+    /// Who may use rtcd's API.
+    pub auth: Auth,
+    /// Where rtcd's sessions are looked up.
+    pub directory: Arc<dyn Directory>,
+    /// The calls of rtcd's clients.
+    pub rtcd: Rtcd,
+    /// How busy the host is.
+    pub cpu_load: CpuLoad,
 }
 
 impl App {
     /// Puts together what handlers need.
-    pub fn new(service: Arc<Service>, config: &Config, host: Facts) -> Self {
+    pub fn new(service: Arc<Service>, config: &Config, host: Facts, auth: Auth) -> Self {
+        let hub = Hub::new(HubLimits::default());
+        let rtcd = Rtcd::new(Arc::clone(&service), hub, RtcdMetrics::default());
         Self {
             service,
             access: Access::new(config.token.clone()),
             body_timeout: config.http.body_timeout,
             ice_links: whip::ice_links(&config.ice_servers),
             counters: HttpCounters::default(),
-            rtcd_metrics: RtcdMetrics::default(),
             host: Arc::new(host),
+            auth,
+            directory: Arc::new(rtcd.clone()),
+            rtcd,
+            cpu_load: CpuLoad::default(),
         }
     }
 
@@ -77,6 +99,18 @@ impl App {
             .route_layer(middleware::from_fn_with_state(self.clone(), access::guard_page));
         let whip =
             whip::router().route_layer(middleware::from_fn_with_state(self.clone(), access::guard));
+        // rtcd's clients expect its own answers, errors included, and nobody is kept out by address.
+        let rtcd = Router::new()
+            .merge(version::router())
+            .merge(system::router())
+            .merge(clients::router())
+            .merge(rtcd_sessions::router())
+            .merge(socket::router(PluginSockets {
+                auth: self.auth.clone(),
+                hub: Arc::clone(self.rtcd.hub()),
+                inbox: Arc::new(self.rtcd.clone()),
+                events: Arc::new(self.rtcd.metrics().clone()),
+            }));
         Router::new()
             .merge(native)
             .merge(ws::router())
@@ -87,6 +121,7 @@ impl App {
                 ApiError::new(Code::UnknownPath, "there is nothing at this path")
             })
             .layer(middleware::from_fn(problems_for_errors))
+            .merge(rtcd)
             .layer(middleware::from_fn_with_state(self.clone(), whip::cross_origin))
             .layer(middleware::from_fn_with_state(self.clone(), counters::count))
             .with_state(self.clone())

@@ -1,16 +1,14 @@
-//! For operators: metrics, health, readiness, version. Open to whoever reaches the port, like
-//! rtcd's.
+//! For operators: metrics, health, readiness. Open to whoever reaches the port, like rtcd's.
 
 use std::io::Write;
 
+use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde::Serialize;
 
 use super::App;
 use crate::error::{ApiError, Code};
@@ -22,12 +20,11 @@ pub fn router() -> Router<App> {
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/version", get(version))
 }
 
 async fn show_metrics(State(app): State<App>, request: HeaderMap) -> Result<Response, ApiError> {
     let failed = |_| ApiError::new(Code::Internal, "the metrics could not be written");
-    let text = metrics::render(&app.service, &app.counters, &app.rtcd_metrics).await;
+    let text = metrics::render(&app.service, &app.counters, &app.auth, &app.rtcd).await;
     let text = text.map_err(failed)?;
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static(metrics::text::MEDIA_TYPE)),
@@ -61,31 +58,6 @@ async fn readiness(State(app): State<App>) -> Result<&'static str, ApiError> {
         }
         false => Err(ApiError::new(Code::Unavailable, "a shard does not answer within a second")),
     }
-}
-
-/// With rtcd's field names.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    build_version: &'static str,
-    build_date: &'static str,
-    build_hash: &'static str,
-    go_version: &'static str,
-    #[serde(rename = "goOS")]
-    go_os: &'static str,
-    go_arch: &'static str,
-}
-
-async fn version() -> (StatusCode, Json<Version>) {
-    let version = Version {
-        build_version: concat!("v", env!("CARGO_PKG_VERSION")),
-        build_date: "",
-        build_hash: "",
-        go_version: "",
-        go_os: std::env::consts::OS,
-        go_arch: std::env::consts::ARCH,
-    };
-    (StatusCode::OK, Json(version))
 }
 
 #[cfg(test)]

@@ -112,9 +112,6 @@ async fn create(
     let offer = body::text(request, SDP, bytes_max, &app)
         .await
         .map_err(|error| accepting(error, ACCEPT_POST, SDP))?;
-    if kind == SessionKind::Whip {
-        expect_one_of_each_kind(&offer)?;
-    }
     let new = NewSession {
         kind,
         name: None,
@@ -135,17 +132,6 @@ async fn create(
         headers.append(header::LINK, link.clone());
     }
     Ok((StatusCode::CREATED, headers, created.answer.unwrap_or_default()).into_response())
-}
-
-/// A publisher sends at most one audio and one video track. Source: RFC 9725 §4.4.2.
-fn expect_one_of_each_kind(offer: &str) -> Result<(), ApiError> {
-    for kind in ["m=audio ", "m=video "] {
-        if offer.lines().filter(|line| line.starts_with(kind)).count() > 1 {
-            let detail = "a WHIP offer has at most one audio and one video section";
-            return Err(ApiError::new(Code::UnsupportedSdp, detail));
-        }
-    }
-    Ok(())
 }
 
 fn insert_etag(headers: &mut HeaderMap, etag: &str) {

@@ -10,8 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::auth::Auth;
 use crate::http::counters::HttpCounters;
-use crate::rtcd::metrics::RtcdMetrics;
+use crate::rtcd::service::Rtcd;
 use crate::service::Service;
 use process::Process;
 
@@ -34,7 +35,8 @@ struct InfoLabels {
 pub async fn render(
     service: &Service,
     http: &HttpCounters,
-    rtcd: &RtcdMetrics,
+    auth: &Auth,
+    rtcd: &Rtcd,
 ) -> Result<String, fmt::Error> {
     let states = service.shard_states().await;
     // Without /proc there is no figure to show; everything else is.
@@ -49,11 +51,13 @@ pub async fn render(
     register_service(sluice, service);
     let requests = http.requests.clone();
     sluice.register("http_requests", "HTTP requests by route, method and status", requests);
+    register_auth(sluice, auth);
+    rtcd.hub().counters().register(sluice);
 
     let of_all: Option<Vec<_>> =
         states.iter().map(|(_, _, snapshot)| Some(snapshot.as_ref()?.tallies.as_slice())).collect();
     let prefixed = registry.sub_registry_with_prefix("rtcd");
-    rtcd.register(prefixed, &of_all.unwrap_or_default());
+    rtcd.metrics().register(prefixed, &of_all.unwrap_or_default());
     if let Some(process) = process {
         process.register(prefixed);
         process.register_as_go(&mut registry, tasks);
@@ -68,6 +72,17 @@ fn register_build(registry: &mut Registry, service: &Service) {
     let backend = service.facts().backend;
     info.get_or_create(&InfoLabels { version: env!("CARGO_PKG_VERSION"), backend }).set(1);
     registry.register("build_info", "Version and back-end in use; always 1", info);
+}
+
+fn register_auth(registry: &mut Registry, auth: &Auth) {
+    registry.register(
+        "auth_attempts",
+        "Keys that clients of rtcd's API sent, by what came of them",
+        auth.counters().attempts.clone(),
+    );
+    let evicted = Counter::<u64>::default();
+    evicted.inc_by(auth.evicted());
+    registry.register("auth_evicted", "Sources and clients that authentication forgot", evicted);
 }
 
 fn register_service(registry: &mut Registry, service: &Service) {

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use sluice_engine::ids::TallyId;
 use sluice_engine::metrics::{ForwardTimes, TrackTally};
 
+use super::track_class::TrackClass;
 use crate::metrics::histograms;
 
 mod labels;
@@ -22,7 +23,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-pub use labels::{ConnState, Direction, ErrorKind, TrackClass};
+pub use labels::{ConnState, Direction, ErrorKind};
 pub use names::NAMES_MAX;
 use names::Names;
 

@@ -9,12 +9,12 @@ use sluice_engine::wire::rtp_ext::Extension;
 
 use super::bundle_ids::ExtensionIds;
 use super::codecs::Codec;
+use super::data_channel::check_data_section;
 use super::error::NegotiationError;
-use super::negotiator::{Change, Negotiated, Negotiator, Policy, RemoteTrack};
-use super::params::{
-    is_for_subscribers, is_same_track, leg_params, may_go_on, payload_maps, track_params,
-};
-use super::parse::{Description, MediaSection, Setup, parse_description};
+use super::negotiator::{Change, Negotiated, Negotiator, RemoteTrack};
+use super::params::{is_same_track, leg_params, may_go_on, payload_maps, track_params};
+use super::parse::{Description, MediaSection, SectionKind, Setup, parse_description};
+use super::policy::Policy;
 use super::state::{ChangeLog, Leg, Section, State, Terms};
 use super::transport::IceChange;
 
@@ -27,16 +27,19 @@ impl Negotiator {
         if self.outstanding.is_some() {
             return Err(NegotiationError::Glare);
         }
-        let offer = parse_description(sdp)?;
+        let mut offer = parse_description(sdp)?;
+        offer.keep_codecs(self.policy.codecs);
         check_continuity(&self.agreed, &offer)?;
-        let accepted = accept_sections(&offer, self.policy)?;
+        self.policy.check_sections(&offer)?;
+        let accepted = accept_sections(&offer, &self.policy)?;
+        self.policy.check_tracks(&offer, &accepted)?;
         if self.agreed.has_ended() && accepted.contains(&true) {
             return Err(NegotiationError::state(
                 "the transport ended when the last m= section was stopped; open another session",
             ));
         }
         if self.agreed.sections.is_empty() {
-            check_purpose(&offer, &accepted, self.policy)?;
+            check_purpose(&offer, &accepted, &self.policy)?;
         }
         let mut next = self.agreed.clone();
         let mut log = ChangeLog::default();
@@ -50,6 +53,8 @@ impl Negotiator {
         }
         let answer = self.write(&next, setup);
         self.agreed = next;
+        // The offer has told which sections the peer has.
+        self.withdrawn.clear();
         Ok(Negotiated { answer, changes: log.into_changes() })
     }
 
@@ -92,11 +97,15 @@ impl Negotiator {
     ) {
         // A stopped section may come back as something else entirely.
         let before = next.sections.get(index).filter(|s| !s.stopped).cloned();
-        let mut section = before.unwrap_or_else(|| Section::of_peer(offered));
+        let mut section = before.unwrap_or_else(|| {
+            let ours = self.withdrawn.get(index).is_some_and(|s| s.ours && s.mid == offered.mid);
+            Section { ours, ..Section::of_peer(offered) }
+        });
         match (accepted, offered.mid, offered.kind) {
-            (true, Some(mid), Some(kind)) => {
+            (true, Some(mid), SectionKind::Media(kind)) => {
                 self.answer_accepted(next, &mut section, offered, mid, kind, log);
             }
+            (true, Some(_), SectionKind::DataChannel) => section.take_data(offered),
             _ => section.stop(&mut next.declined, log),
         }
         match next.sections.get_mut(index) {
@@ -115,23 +124,33 @@ impl Negotiator {
         log: &mut ChangeLog,
     ) {
         let publishes = self.policy.publish && offered.direction.send;
-        section.receptive = offered.direction.recv && (section.ours || !publishes);
+        let is_for_tracks = section.ours || (self.policy.place_in_answers && !publishes);
+        section.receptive = offered.direction.recv && is_for_tracks;
 
-        let open = Terms::of_offer(offered, &next.extension_ids, |_| true);
-        let narrow = Terms::of_offer(offered, &next.extension_ids, is_for_subscribers);
+        let policy = self.policy;
+        let mut open = Terms::of_offer(offered, &next.extension_ids, |_| true);
+        if publishes && policy.simulcast {
+            open.layers.clone_from(&offered.layers);
+        }
+        let narrow = Terms::of_offer(offered, &next.extension_ids, |e| policy.sends(e));
+        let narrow = if policy.transport_cc { narrow } else { narrow.without_transport_cc() };
         self.take_publication(section, offered, mid, kind, publishes.then_some(&open), log);
 
         if let Some(leg) = section.leg.take() {
             section.leg = self.keep_leg(next, section, leg, offered, mid, &narrow, log);
         }
         if section.leg.is_none() && section.receptive && self.policy.subscribe {
-            section.leg = self.place_leg(next, section, mid, kind, &narrow, log);
+            match self.policy.place_in_answers {
+                true => section.leg = self.place_leg(next, section, mid, kind, &narrow, log),
+                // The track that was paused here comes back by our next offer.
+                false => section.paused = None,
+            }
         }
         section.terms = match (&section.published, &section.leg) {
             (Some(_), _) => open,
             (None, Some(leg)) => narrow.for_track(&leg.track),
             (None, None) if self.policy.publish => open,
-            (None, None) => narrow.without_transport_cc(),
+            (None, None) => narrow,
         };
         section.direction = section.wanted_direction();
     }
@@ -148,14 +167,18 @@ impl Negotiator {
     ) {
         let before = section.published.take();
         let Some(terms) = terms.filter(|terms| !terms.codecs.is_empty()) else {
+            section.source_stream = None;
             log.removals.extend(before.map(|params| Change::Unpublish(params.track)));
             return;
         };
         let ssrcs = (described.ssrcs.as_slice(), described.rtx_ssrcs.as_slice());
-        let describe =
-            |track| track_params(track, mid, kind, &terms.codecs, &terms.extensions, ssrcs);
+        let describe = |track| track_params(track, mid, kind, terms, ssrcs);
+        // A track of another stream is another one, whatever else stayed. Descriptions without names say nothing of it.
+        let was_of = section.source_stream.take();
+        let moved = was_of.is_some() && described.stream.is_some() && was_of != described.stream;
+        section.source_stream = described.stream.clone().or(was_of);
         if let Some(before) = before {
-            if is_same_track(&before, &describe(before.track)) {
+            if !moved && is_same_track(&before, &describe(before.track)) {
                 section.published = Some(before);
                 return;
             }
@@ -167,6 +190,8 @@ impl Negotiator {
             kind,
             codecs: terms.codecs.clone(),
             stream: self.name.clone(),
+            name: format!("track-{}", params.track),
+            source_stream: section.source_stream.clone(),
             label: described.label.clone().unwrap_or_else(|| mid.as_str().to_owned()),
         };
         section.published = Some(params.clone());
@@ -191,8 +216,7 @@ impl Negotiator {
             return None;
         }
         let ssrcs = (leg.ssrc, leg.rtx_ssrc);
-        let described =
-            leg_params(leg.id, mid, &leg.track, ssrcs, &terms.codecs, &terms.extensions);
+        let described = leg_params(&self.policy, leg.id, mid, &leg.track, ssrcs, terms);
         if let (Some(described), Some(running)) = (&described, &leg.live)
             && may_go_on(running, described)
         {
@@ -246,7 +270,7 @@ impl Negotiator {
         };
         let id = self.supply.leg_id();
         let ssrcs = (ssrc, rtx_ssrc);
-        let live = leg_params(id, mid, track, ssrcs, &terms.codecs, &terms.extensions)?;
+        let live = leg_params(&self.policy, id, mid, track, ssrcs, terms)?;
         log.additions.push(Change::AddLeg(live.clone()));
         Some(Leg { id, track: Arc::clone(track), ssrc, rtx_ssrc, live: Some(live) })
     }
@@ -265,13 +289,14 @@ impl Terms {
             extensions: known.filter(|&(id, e)| ids.means(id, e) && wanted(e)).collect(),
             rtcp_rsize: offered.rtcp_rsize,
             extmap_allow_mixed: offered.extmap_allow_mixed,
+            layers: Vec::new(),
         }
     }
 
     /// What is left of it for a subscriber of `track`.
     fn for_track(mut self, track: &RemoteTrack) -> Self {
         self.codecs.retain(|taken| track.codecs.iter().any(|sent| sent.is_taken_by(taken)));
-        self.without_transport_cc()
+        self
     }
 
     fn without_transport_cc(mut self) -> Self {
@@ -307,7 +332,7 @@ pub(super) fn check_continuity(
 }
 
 /// Decides which sections of an offer are accepted.
-fn accept_sections(offer: &Description, policy: Policy) -> Result<Vec<bool>, NegotiationError> {
+fn accept_sections(offer: &Description, policy: &Policy) -> Result<Vec<bool>, NegotiationError> {
     let live = offer.sections.iter().filter(|s| s.is_live).count();
     if live > 1 && offer.bundle.is_none() {
         return Err(NegotiationError::unsupported(
@@ -315,11 +340,15 @@ fn accept_sections(offer: &Description, policy: Policy) -> Result<Vec<bool>, Neg
             "several m= sections without a=group:BUNDLE; all media must share one transport (RFC 9143)",
         ));
     }
-    let accepted: Vec<bool> = offer
-        .sections
-        .iter()
-        .map(|section| accept_section(offer, section, policy))
-        .collect::<Result<_, _>>()?;
+    let mut accepted = Vec::with_capacity(offer.sections.len());
+    let mut has_data = false;
+    for section in &offer.sections {
+        let is_data = section.kind == SectionKind::DataChannel;
+        // One transport carries one association.
+        let is_accepted = !(is_data && has_data) && accept_section(offer, section, policy)?;
+        has_data |= is_data && is_accepted;
+        accepted.push(is_accepted);
+    }
     check_ssrcs(offer, &accepted)?;
     Ok(accepted)
 }
@@ -327,12 +356,19 @@ fn accept_sections(offer: &Description, policy: Policy) -> Result<Vec<bool>, Neg
 fn accept_section(
     offer: &Description,
     section: &MediaSection,
-    policy: Policy,
+    policy: &Policy,
 ) -> Result<bool, NegotiationError> {
     if !section.is_live {
         return Ok(false);
     }
-    let Some(kind) = section.kind else { return Ok(false) };
+    let kind = match section.kind {
+        SectionKind::Media(kind) => kind,
+        SectionKind::DataChannel if policy.data_channel => {
+            check_data_section(section)?;
+            return Ok(offer.is_bundled(section));
+        }
+        SectionKind::DataChannel | SectionKind::Other => return Ok(false),
+    };
     check_media_section(section)?;
     let reject = |problem: String| match policy.all_or_nothing {
         true => Err(NegotiationError::unsupported(&section.place, problem)),
@@ -342,12 +378,7 @@ fn accept_section(
         return reject("the section stands outside the BUNDLE group".to_owned());
     }
     if section.codecs.is_empty() {
-        return reject(match kind {
-            MediaKind::Audio => {
-                "no codec in common; opus, G722, PCMU and PCMA are taken".to_owned()
-            }
-            MediaKind::Video => "no codec in common; VP8, VP9, H264 and AV1 are taken".to_owned(),
-        });
+        return reject(format!("no codec in common; taken are {}", policy.codec_names(kind)));
     }
     Ok(true)
 }
@@ -393,7 +424,7 @@ pub(super) fn check_ssrcs(
 fn check_purpose(
     offer: &Description,
     accepted: &[bool],
-    policy: Policy,
+    policy: &Policy,
 ) -> Result<(), NegotiationError> {
     let any = |wanted: fn(&MediaSection) -> bool| {
         offer.sections.iter().zip(accepted).any(|(s, accepted)| *accepted && wanted(s))

@@ -1,4 +1,4 @@
-//! The codecs that pass through, and when two descriptions mean the same one.
+//! The codecs that pass through, and when two descriptions mean the same one. A session's policy may take fewer of them.
 //!
 //! | format | taken | matched by |
 //! | --- | --- | --- |
@@ -15,11 +15,12 @@
 //! | feedback | towards publishers | towards subscribers |
 //! | --- | --- | --- |
 //! | `nack`, `nack pli`, `ccm fir` | as offered | video |
-//! | `transport-cc` | as offered | **not**: nothing is sent with transport-wide numbers |
+//! | `transport-cc` | as offered | where [`Policy`](super::Policy) sends transport-wide numbers |
 //! | `goog-remb` | **not**: superseded by `transport-cc` | **not** |
 
 use sluice_engine::ids::PayloadType;
 use sluice_engine::session::params::{CodecParams, MediaKind};
+use sluice_engine::wire::payload::PayloadFormat;
 
 /// A codec as one m= section describes it under one payload type.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -243,10 +244,22 @@ impl Codec {
         CodecParams {
             payload_type: self.payload_type,
             clock_rate_hz: self.clock_rate_hz,
+            format: self.payload_format(),
             rtx: self.rtx,
             nack: self.feedback.nack,
             pli: self.feedback.pli,
             transport_cc: self.feedback.transport_cc,
+        }
+    }
+
+    /// How its payload is laid out.
+    fn payload_format(&self) -> PayloadFormat {
+        match self.name {
+            CodecName::Vp8 => PayloadFormat::Vp8,
+            CodecName::Vp9 => PayloadFormat::Vp9,
+            CodecName::H264 => PayloadFormat::H264,
+            CodecName::Av1 => PayloadFormat::Av1,
+            _ => PayloadFormat::Other,
         }
     }
 
@@ -300,11 +313,11 @@ impl H264Profile {
 
 impl Feedback {
     /// What an SFU asks of subscribers to a video track, whatever its publisher does: it answers NACK itself and merges the wishes
-    /// for key frames. Nothing is sent with transport-wide sequence numbers.
+    /// for key frames. Whether it sends transport-wide sequence numbers is for the session's policy to say.
     pub(super) const TO_SUBSCRIBERS: Self =
         Self { nack: true, pli: true, fir: true, transport_cc: false };
 
-    /// Both, without what subscribers are not sent.
+    /// The same towards a peer that is sent no transport-wide sequence numbers.
     pub(super) fn without_transport_cc(self) -> Self {
         Self { transport_cc: false, ..self }
     }

@@ -26,6 +26,11 @@ pub enum NegotiationError {
         /// What was asked for.
         problem: String,
     },
+    /// The peer would publish more than it may.
+    LimitReached {
+        /// What there is too much of, and how much may be.
+        problem: String,
+    },
     /// It does not fit what was agreed before: an answer without an offer, a changed fingerprint.
     State {
         /// What does not fit.
@@ -56,6 +61,7 @@ impl fmt::Display for NegotiationError {
                 "an offer of the server waits for its answer: roll back, answer it, then offer again",
             ),
             Self::NotAllowed { problem } => write!(f, "not allowed in this session: {problem}"),
+            Self::LimitReached { problem } => write!(f, "too much: {problem}"),
             Self::State { problem } => write!(f, "out of step: {problem}"),
         }
     }

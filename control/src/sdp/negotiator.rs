@@ -13,7 +13,8 @@ use super::codecs::Codec;
 use super::error::NegotiationError;
 use super::fragment::{Fragment, write_restart};
 use super::parse::{Setup, is_msid_char};
-use super::state::State;
+use super::policy::Policy;
+use super::state::{Section, State};
 use super::transport::{IceChange, compare_credentials};
 use super::write::{Origin, write_description};
 
@@ -26,31 +27,6 @@ pub struct LocalTransport {
     pub fingerprint: Fingerprint,
     /// Where we are reached; [`super::host_candidates`] makes them.
     pub candidates: Vec<Candidate>,
-}
-
-/// What kind of session this is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Policy {
-    /// Whether the peer may send media.
-    pub publish: bool,
-    /// Whether the peer is sent media.
-    pub subscribe: bool,
-    /// Whether we may make offers. Without it, tracks are only ever placed in sections that the peer offers.
-    pub offers: bool,
-    /// Whether an audio or video section without a common codec fails the whole offer instead of being rejected alone.
-    pub all_or_nothing: bool,
-}
-
-impl Policy {
-    /// Publishes, subscribes, and is offered what others publish.
-    pub const NATIVE: Self =
-        Self { publish: true, subscribe: true, offers: true, all_or_nothing: false };
-    /// Publishes only; answers are `recvonly`, and there is no partial success. Source: RFC 9725 §4.2, §4.4.
-    pub const WHIP: Self =
-        Self { publish: true, subscribe: false, offers: false, all_or_nothing: true };
-    /// Is sent media only; answers are `sendonly`.
-    pub const WHEP: Self =
-        Self { publish: false, subscribe: true, offers: false, all_or_nothing: false };
 }
 
 /// What a negotiator asks of its caller: numbers, credentials and chance.
@@ -74,11 +50,16 @@ pub struct RemoteTrack {
     pub kind: MediaKind,
     /// What it may be encoded with, in the publisher's order and with the publisher's payload types.
     pub codecs: Vec<Codec>,
-    /// The publisher's session name: stream id in `a=msid`, and CNAME, so that receivers play its tracks in step.
+    /// The stream as subscribers see it: the first word of `a=msid`, and the CNAME, so that receivers play a publisher's tracks in
+    /// step. The negotiator fills in the publisher's session name.
     pub stream: String,
-    /// The publisher's own name for the track: the second word of its `a=msid`, else its mid. Subscribers see `track-` and the
-    /// track's number instead, which nobody can claim for another track.
+    /// The track as subscribers see it: the second word of `a=msid`. The negotiator fills in `track-` and the track's number, which
+    /// nobody can claim for another track.
+    pub name: String,
+    /// The publisher's own name for the track: the second word of its `a=msid`, else its mid.
     pub label: String,
+    /// The publisher's own name for the stream that the track belongs to: the first word of its `a=msid`, if it names one.
+    pub source_stream: Option<String>,
 }
 
 /// What a negotiation did to the session; to be carried out in order.
@@ -160,6 +141,8 @@ pub struct Negotiator {
     pub(super) outstanding: Option<Outstanding>,
     /// Our new credentials of an ICE restart that the peer has not been told of.
     pub(super) restart: Option<Credentials>,
+    /// The sections of an offer that was rolled back: the peer may have them all the same. See [`Negotiator::rollback_offer`].
+    pub(super) withdrawn: Vec<Section>,
 }
 
 /// Our offer that waits for its answer.
@@ -185,7 +168,7 @@ impl Negotiator {
         let session_id = u64::from_be_bytes(bytes) >> 1;
         Self {
             policy,
-            name: stream_id(name),
+            name: msid_word(name),
             supply,
             origin: Origin { session_id, version: 0 },
             tracks: Vec::new(),
@@ -193,6 +176,7 @@ impl Negotiator {
             agreed: State::new(local.ice.clone()),
             outstanding: None,
             restart: None,
+            withdrawn: Vec::new(),
             local,
         }
     }
@@ -219,11 +203,29 @@ impl Negotiator {
 
     /// A track of somebody else should reach this peer. It waits for our next offer, or for a free section of the peer's next offer.
     /// A track that is here already is left alone, and so is every track when the peer subscribes to nothing.
+    ///
+    /// Of `stream` and `name`, characters that may not stand in `a=msid` are replaced by `_`, and 64 are kept.
     pub fn add_track(&mut self, track: RemoteTrack) {
         let is_known = self.tracks.iter().any(|t| t.track == track.track);
         if self.policy.subscribe && !is_known {
-            self.tracks.push(Arc::new(track));
+            let (stream, name) = (msid_word(&track.stream), msid_word(&track.name));
+            self.tracks.push(Arc::new(RemoteTrack { stream, name, ..track }));
         }
+    }
+
+    /// Whether a track is to reach this peer, or does.
+    pub fn has_track(&self, track: TrackId) -> bool {
+        self.tracks.iter().any(|known| known.track == track)
+    }
+
+    /// Where we tell the peer to reach us.
+    pub fn local_candidates(&self) -> &[Candidate] {
+        &self.local.candidates
+    }
+
+    /// The first m= section that is not stopped, as far as it was agreed.
+    pub fn first_mid(&self) -> Option<Mid> {
+        self.agreed.sections.iter().find(|section| !section.stopped)?.mid
     }
 
     /// A track should no longer reach this peer. The leg to remove at once, if there is one; the description follows with the next offer.
@@ -285,7 +287,7 @@ impl Negotiator {
     /// The tracks that stand in this session's descriptions, for telling the client which mid is which.
     pub fn legs(&self) -> Vec<LegSummary> {
         let state = self.outstanding.as_ref().map_or(&self.agreed, |offer| &offer.state);
-        let summary = |section: &super::state::Section| {
+        let summary = |section: &Section| {
             let leg = section.leg.as_ref()?;
             Some(LegSummary {
                 leg: leg.id,
@@ -301,6 +303,17 @@ impl Negotiator {
     pub fn published(&self) -> Vec<(TrackId, Mid)> {
         let published = self.agreed.sections.iter().filter_map(|s| s.published.as_ref());
         published.map(|params| (params.track, params.mid)).collect()
+    }
+
+    /// Whether a section of data channels is agreed on.
+    pub fn has_data_channel(&self) -> bool {
+        self.peer_max_message_size().is_some()
+    }
+
+    /// The longest message that the peer takes on its data channels, in bytes; `None` without data channels, `usize::MAX` when the
+    /// peer takes any. Source: RFC 8841 §6.
+    pub fn peer_max_message_size(&self) -> Option<usize> {
+        self.agreed.sections.iter().find_map(|section| section.message_bytes_max)
     }
 
     /// Whether the peer must hear of new credentials of ours; without a live section there is nothing to write them into.
@@ -352,7 +365,7 @@ impl Negotiator {
 }
 
 /// A name as it may stand in `a=msid`. Source: RFC 8830 §2.
-fn stream_id(name: &str) -> String {
+fn msid_word(name: &str) -> String {
     let keep = |c: char| if u8::try_from(c).is_ok_and(is_msid_char) { c } else { '_' };
     let id: String = name.chars().take(64).map(keep).collect();
     // `-` alone means "no stream" (RFC 8830 §2).

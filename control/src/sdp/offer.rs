@@ -9,10 +9,12 @@ use sluice_engine::wire::rtp_ext::Extension;
 use super::SECTIONS_MAX;
 use super::answer::{check_continuity, check_media_section, check_ssrcs};
 use super::codecs::{Codec, Feedback};
+use super::data_channel::check_data_section;
 use super::error::NegotiationError;
 use super::negotiator::{Change, Negotiator, Outstanding, RemoteTrack};
 use super::params::{leg_params, may_go_on, offered_extensions};
-use super::parse::{Description, Direction, MediaSection, Setup, parse_description};
+use super::parse::{Description, Direction, MediaSection, SectionKind, Setup, parse_description};
+use super::policy::Policy;
 use super::state::{ChangeLog, Leg, Section, State, Terms};
 use super::transport::IceChange;
 
@@ -23,6 +25,7 @@ impl Negotiator {
             return None;
         }
         let mut next = self.agreed.clone();
+        self.restore_withdrawn(&mut next);
         let waiting: Vec<Arc<RemoteTrack>> = self.unplaced(&next).cloned().collect();
         let mut placed = false;
         for track in waiting {
@@ -56,13 +59,13 @@ impl Negotiator {
         let sections = &next.sections;
         let free = sections.iter().position(|s| s.is_free_for(track.kind));
         // A section of another kind is not turned into ours: a client may still hold on to it, to its data channel for example.
-        let is_reusable = |s: &Section| s.stopped && s.kind == Some(track.kind);
+        let is_reusable = |s: &Section| s.stopped && s.kind == SectionKind::Media(track.kind);
         let index = free.or_else(|| sections.iter().position(is_reusable));
         let index = index.unwrap_or(sections.len());
         if index >= SECTIONS_MAX {
             return None;
         }
-        let terms = offered_terms(next, track);
+        let terms = offered_terms(&self.policy, next, track);
         if terms.codecs.is_empty() {
             return None;
         }
@@ -97,7 +100,8 @@ impl Negotiator {
         };
         let restarts = outstanding.restarts;
         let mut next = outstanding.state.clone();
-        let answer = parse_description(sdp)?;
+        let mut answer = parse_description(sdp)?;
+        answer.keep_codecs(self.policy.codecs);
         let accepted = accepted_by_answer(&next, &answer)?;
         let mut log = ChangeLog::default();
         // The last step that can fail.
@@ -107,7 +111,8 @@ impl Negotiator {
             let mut section = next.sections[index].clone();
             match (accepted[index], section.mid, section.kind) {
                 _ if section.stopped => {}
-                (true, Some(mid), Some(kind)) => {
+                (true, Some(_), SectionKind::DataChannel) => section.take_data(described),
+                (true, Some(mid), SectionKind::Media(kind)) => {
                     self.take_answered_section(
                         &mut next,
                         &mut section,
@@ -123,6 +128,7 @@ impl Negotiator {
         }
         self.agreed = next;
         self.outstanding = None;
+        self.withdrawn.clear();
         Ok(log.into_changes())
     }
 
@@ -152,8 +158,7 @@ impl Negotiator {
             return;
         }
         let ssrcs = (leg.ssrc, leg.rtx_ssrc);
-        let receiver = &agreed.codecs;
-        let params = leg_params(leg.id, mid, &leg.track, ssrcs, receiver, &agreed.extensions);
+        let params = leg_params(&self.policy, leg.id, mid, &leg.track, ssrcs, &agreed);
         match (params, &leg.live) {
             (Some(now), Some(running)) if may_go_on(running, &now) => section.leg = Some(leg),
             (Some(now), None) => {
@@ -172,25 +177,23 @@ impl Negotiator {
 }
 
 /// What we offer to a subscriber of a track, under the session's numbers.
-fn offered_terms(next: &mut State, track: &RemoteTrack) -> Terms {
+fn offered_terms(policy: &Policy, next: &mut State, track: &RemoteTrack) -> Terms {
     let mut codecs: Vec<Codec> = Vec::new();
-    for codec in &track.codecs {
+    for codec in track.codecs.iter().filter(|codec| policy.codecs.contains(&codec.name)) {
         let Some((payload_type, rtx)) = next.payloads.assign(codec) else { continue };
         if codecs.iter().any(|offered| offered.payload_type == payload_type) {
             continue;
         }
-        let feedback = match track.kind {
-            MediaKind::Audio => Feedback::default(),
-            MediaKind::Video => Feedback::TO_SUBSCRIBERS,
-        };
+        let feedback = policy.feedback(track.kind);
         codecs.push(Codec { payload_type, rtx, feedback, ..codec.clone() });
     }
     let mut extensions: Vec<(u8, Extension)> = offered_extensions(track.kind)
         .iter()
+        .filter(|&&extension| policy.sends(extension))
         .filter_map(|&extension| Some((next.extension_ids.assign(extension)?, extension)))
         .collect();
     extensions.sort_by_key(|&(id, _)| id);
-    Terms { codecs, extensions, rtcp_rsize: true, extmap_allow_mixed: false }
+    Terms { codecs, extensions, rtcp_rsize: true, ..Terms::default() }
 }
 
 /// A mid that no section has. The number of sections bounds the search.
@@ -224,6 +227,7 @@ impl Terms {
                 .collect(),
             rtcp_rsize: self.rtcp_rsize && answered.rtcp_rsize,
             extmap_allow_mixed: self.extmap_allow_mixed && answered.extmap_allow_mixed,
+            layers: self.layers.iter().copied().filter(|l| answered.layers.contains(l)).collect(),
         }
     }
 }
@@ -246,8 +250,10 @@ fn accepted_by_answer(
             let problem = "the answer revives a section that the offer has stopped";
             return Err(NegotiationError::bad(&described.place, problem));
         }
-        if is_accepted {
-            check_media_section(described)?;
+        match section.kind {
+            _ if !is_accepted => {}
+            SectionKind::DataChannel => check_data_section(described)?,
+            _ => check_media_section(described)?,
         }
         accepted.push(is_accepted);
     }

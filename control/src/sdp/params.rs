@@ -6,19 +6,22 @@ use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap};
 
 use super::codecs::Codec;
 use super::negotiator::RemoteTrack;
+use super::policy::Policy;
+use super::simulcast::lowest_first;
+use super::state::Terms;
 
-/// Header extensions that subscribers may be sent. Send times and transport-wide numbers are not among them: nothing is sent with them.
-/// Stream ids of simulcast mean nothing on a leg.
-pub(super) fn is_for_subscribers(extension: Extension) -> bool {
-    extension == Extension::Mid || extension.is_forwarded()
-}
-
-/// The header extensions that we offer to a subscriber of a track.
+/// The header extensions that we offer to a subscriber of a track, as far as its session's policy has them.
 pub(super) fn offered_extensions(kind: MediaKind) -> &'static [Extension] {
     match kind {
-        MediaKind::Audio => &[Extension::Mid, Extension::AudioLevel, Extension::AbsCaptureTime],
+        MediaKind::Audio => &[
+            Extension::Mid,
+            Extension::TransportCc,
+            Extension::AudioLevel,
+            Extension::AbsCaptureTime,
+        ],
         MediaKind::Video => &[
             Extension::Mid,
+            Extension::TransportCc,
             Extension::VideoOrientation,
             Extension::VideoContentType,
             Extension::PlayoutDelay,
@@ -34,21 +37,20 @@ pub(super) fn track_params(
     track: TrackId,
     mid: Mid,
     kind: MediaKind,
-    codecs: &[Codec],
-    extensions: &[(u8, Extension)],
+    terms: &Terms,
     ssrcs: (&[Ssrc], &[Ssrc]),
 ) -> TrackParams {
     TrackParams {
-        layers: Vec::new(),
-        voice_activity: false,
         tally: TallyId::default(),
         track,
         mid,
         kind,
-        codecs: codecs.iter().map(Codec::params).collect(),
+        codecs: terms.codecs.iter().map(Codec::params).collect(),
         ssrcs: ssrcs.0.to_vec(),
         rtx_ssrcs: ssrcs.1.to_vec(),
-        extensions: extension_map(extensions, |_| true),
+        extensions: extension_map(&terms.extensions, |_| true),
+        layers: lowest_first(&terms.layers),
+        voice_activity: false,
     }
 }
 
@@ -63,6 +65,7 @@ pub(super) fn is_same_track(a: &TrackParams, b: &TrackParams) -> bool {
         && is_same_set(&a.ssrcs, &b.ssrcs)
         && is_same_set(&a.rtx_ssrcs, &b.rtx_ssrcs)
         && a.extensions == b.extensions
+        && a.layers == b.layers
 }
 
 /// Whether a running leg may go on under what is described: the same payload types, and no header extension less.
@@ -76,18 +79,24 @@ pub(super) fn may_go_on(running: &LegParams, described: &LegParams) -> bool {
 }
 
 /// What the engine must know of a leg; `None` when the receiver takes none of the track's codecs.
+///
+/// Transport-wide numbers are written only when their feedback was agreed on too: nothing can be learnt from them otherwise.
 pub(super) fn leg_params(
+    policy: &Policy,
     leg: LegId,
     mid: Mid,
     track: &RemoteTrack,
     ssrcs: (Ssrc, Option<Ssrc>),
-    receiver: &[Codec],
-    extensions: &[(u8, Extension)],
+    terms: &Terms,
 ) -> Option<LegParams> {
-    let payload_types = payload_maps(track, receiver, ssrcs.1.is_some());
+    let payload_types = payload_maps(track, &terms.codecs, ssrcs.1.is_some());
     if payload_types.is_empty() {
         return None;
     }
+    let has_feedback = terms.codecs.iter().any(|codec| codec.feedback.transport_cc);
+    let is_sent = |extension: Extension| {
+        policy.sends(extension) && (extension != Extension::TransportCc || has_feedback)
+    };
     let repaired = payload_types.iter().any(|map| map.rtx.is_some());
     Some(LegParams {
         leg,
@@ -96,7 +105,7 @@ pub(super) fn leg_params(
         ssrc: ssrcs.0,
         rtx_ssrc: ssrcs.1.filter(|_| repaired),
         payload_types,
-        extensions: extension_map(extensions, is_for_subscribers),
+        extensions: extension_map(&terms.extensions, is_sent),
         // As `a=ssrc:… cname` says: one per publisher.
         cname: track.stream.clone(),
     })

@@ -5,13 +5,15 @@ use std::fmt;
 use sdp_types::{Attribute, Media, Session};
 use sluice_engine::dtls::{Fingerprint, HashFunction};
 use sluice_engine::ice::Credentials;
-use sluice_engine::ids::{Mid, PayloadType, Ssrc};
+use sluice_engine::ids::{Mid, PayloadType, Rid, Ssrc};
 use sluice_engine::session::params::MediaKind;
 use sluice_engine::wire::rtp_ext::Extension;
 
 use super::candidates::{is_ice_char, parse_candidate};
 use super::codecs::{Codec, CodecName, Feedback, known_fmtp};
+use super::data_channel::SctpAttributes;
 use super::error::NegotiationError;
+use super::simulcast::read_layers;
 use super::{CANDIDATES_MAX, CODECS_MAX, SDP_BYTES_MAX, SDP_LINES_MAX, SECTIONS_MAX, SSRCS_MAX};
 
 /// A description of a peer: what of it we understand.
@@ -29,8 +31,7 @@ pub(super) struct Description {
 #[derive(Clone, Debug)]
 pub(super) struct MediaSection {
     pub place: Place,
-    /// Audio or video; `None` for everything else, data channels for example.
-    pub kind: Option<MediaKind>,
+    pub kind: SectionKind,
     /// The word after `m=`.
     pub media: String,
     pub protocol: String,
@@ -57,8 +58,24 @@ pub(super) struct MediaSection {
     pub ssrcs: Vec<Ssrc>,
     /// SSRCs of retransmissions.
     pub rtx_ssrcs: Vec<Ssrc>,
-    /// The second word of `a=msid`.
+    /// The first word of `a=msid`: the stream that the track belongs to.
+    pub stream: Option<String>,
+    /// The second word of `a=msid`: the peer's name for the track.
     pub label: Option<String>,
+    /// The simulcast layers that the peer would send, in its order.
+    pub layers: Vec<Rid>,
+    /// Of a section of data channels.
+    pub sctp: Option<SctpAttributes>,
+}
+
+/// What an m= section is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SectionKind {
+    Media(MediaKind),
+    /// Source: RFC 8841 §4.
+    DataChannel,
+    /// Always rejected.
+    Other,
 }
 
 /// A direction, from the describing side.
@@ -113,6 +130,15 @@ impl Direction {
             "inactive" => Some(Self::INACTIVE),
             _ => None,
         })
+    }
+}
+
+impl Description {
+    /// Forgets codecs that are not among `taken`; their payload types stay known as bound.
+    pub(super) fn keep_codecs(&mut self, taken: &[CodecName]) {
+        for section in &mut self.sections {
+            section.codecs.retain(|codec| taken.contains(&codec.name));
+        }
     }
 }
 
@@ -204,9 +230,10 @@ fn read_section(
     place.mid = mid.map(|mid| mid.as_str().to_owned());
 
     let kind = match media.media.as_str() {
-        "audio" => Some(MediaKind::Audio),
-        "video" => Some(MediaKind::Video),
-        _ => None,
+        "audio" => SectionKind::Media(MediaKind::Audio),
+        "video" => SectionKind::Media(MediaKind::Video),
+        "application" if media.proto.ends_with("DTLS/SCTP") => SectionKind::DataChannel,
+        _ => SectionKind::Other,
     };
     let is_token = |text: &str| {
         !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic())
@@ -239,7 +266,10 @@ fn read_section(
         extensions: Vec::new(),
         ssrcs: Vec::new(),
         rtx_ssrcs: Vec::new(),
+        stream: None,
         label: None,
+        layers: Vec::new(),
+        sctp: None,
         place,
     };
     if !is_live {
@@ -261,18 +291,27 @@ fn read_section(
         *candidates_left -= 1;
         parse_candidate(value)?;
     }
-    if let Some(kind) = kind {
+    if kind == SectionKind::DataChannel {
+        section.sctp = Some(SctpAttributes::read(attributes));
+    }
+    if let SectionKind::Media(kind) = kind {
         let formats = Formats::read(place, media)?;
         section.codecs = formats.codecs(place, kind)?;
         section.payload_types = formats.payload_types;
         section.extensions = read_extensions(place, attributes)?;
         (section.ssrcs, section.rtx_ssrcs) = read_ssrcs(place, attributes)?;
-        section.label = read_label(attributes);
+        (section.stream, section.label) = read_msid(attributes);
+        if kind == MediaKind::Video {
+            section.layers = read_layers(attributes);
+        }
     }
     Ok(section)
 }
 
-fn values<'a>(attributes: &'a [Attribute], name: &'a str) -> impl Iterator<Item = &'a str> {
+pub(super) fn values<'a>(
+    attributes: &'a [Attribute],
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
     attributes.iter().filter(move |a| a.attribute == name).filter_map(|a| a.value.as_deref())
 }
 
@@ -639,11 +678,13 @@ fn read_ssrcs(
     Ok((ssrcs, rtx_ssrcs))
 }
 
-/// The publisher's name for its track: a token of at most 64 characters. Source: RFC 8830 §2.
-fn read_label(attributes: &[Attribute]) -> Option<String> {
-    let label = values(attributes, "msid").next()?.split_ascii_whitespace().nth(1)?;
-    let is_token = label.len() <= 64 && label.bytes().all(is_msid_char);
-    is_token.then(|| label.to_owned())
+/// The publisher's names for its stream and its track, each a token of at most 64 characters. Source: RFC 8830 §2.
+fn read_msid(attributes: &[Attribute]) -> (Option<String>, Option<String>) {
+    let mut words = values(attributes, "msid").next().unwrap_or("").split_ascii_whitespace();
+    let is_token = |word: &&str| word.len() <= 64 && word.bytes().all(is_msid_char);
+    let stream = words.next().filter(is_token).filter(|&word| word != "-");
+    let label = words.next().filter(is_token);
+    (stream.map(str::to_owned), label.map(str::to_owned))
 }
 
 /// Characters of a stream id or track id that need no quoting anywhere. Source: RFC 8830 §2 with RFC 4566's token.

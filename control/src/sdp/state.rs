@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sluice_engine::ice::Credentials;
-use sluice_engine::ids::{LegId, Mid, Ssrc, TrackId};
+use sluice_engine::ids::{LegId, Mid, Rid, Ssrc, TrackId};
 use sluice_engine::session::params::{LegParams, MediaKind, RemoteParams, TrackParams};
 use sluice_engine::wire::rtp_ext::Extension;
 
 use super::bundle_ids::{ExtensionIds, PayloadTable};
 use super::codecs::Codec;
 use super::negotiator::{Change, RemoteTrack};
-use super::parse::{Direction, MediaSection};
+use super::parse::{Direction, MediaSection, SectionKind};
 
 /// One state of the negotiation: agreed, or proposed by our offer.
 #[derive(Clone)]
@@ -36,8 +36,7 @@ pub(super) struct State {
 pub(super) struct Section {
     /// The word after `m=`.
     pub media: String,
-    /// `None` for what is neither audio nor video; such sections are always stopped.
-    pub kind: Option<MediaKind>,
+    pub kind: SectionKind,
     pub protocol: String,
     /// Written when the section is stopped.
     pub first_format: String,
@@ -57,6 +56,10 @@ pub(super) struct Section {
     pub leg: Option<Leg>,
     /// The track whose leg the peer has paused by its direction; it comes back here or nowhere.
     pub paused: Option<TrackId>,
+    /// Of a live section of data channels: the longest message that the peer takes, in bytes.
+    pub message_bytes_max: Option<usize>,
+    /// The stream that the peer's track belongs to, by the peer's name for it.
+    pub source_stream: Option<String>,
 }
 
 /// What we describe of an m= section's media.
@@ -67,6 +70,8 @@ pub(super) struct Terms {
     pub rtcp_rsize: bool,
     /// `a=extmap-allow-mixed` at media level.
     pub extmap_allow_mixed: bool,
+    /// The simulcast layers that we take, in the peer's order.
+    pub layers: Vec<Rid>,
 }
 
 /// A track on its way to the peer.
@@ -180,6 +185,8 @@ impl Section {
             published: None,
             leg: None,
             paused: None,
+            message_bytes_max: None,
+            source_stream: None,
         }
     }
 
@@ -191,7 +198,7 @@ impl Section {
         };
         Self {
             media: media.to_owned(),
-            kind: Some(kind),
+            kind: SectionKind::Media(kind),
             protocol: "UDP/TLS/RTP/SAVPF".to_owned(),
             first_format: "0".to_owned(),
             mid: Some(mid),
@@ -203,6 +210,8 @@ impl Section {
             published: None,
             leg: None,
             paused: None,
+            message_bytes_max: None,
+            source_stream: None,
         }
     }
 
@@ -214,11 +223,16 @@ impl Section {
     /// Whether a track of `kind` may be put here by our offer. Source: RFC 9429 §5.2.1.
     pub(super) fn is_free_for(&self, kind: MediaKind) -> bool {
         !self.stopped
-            && self.kind == Some(kind)
+            && self.kind == SectionKind::Media(kind)
             && self.receptive
             && self.leg.is_none()
             && self.published.is_none()
             && self.paused.is_none()
+    }
+
+    /// Takes a section of data channels; its attributes were checked before.
+    pub(super) fn take_data(&mut self, described: &MediaSection) {
+        self.message_bytes_max = described.sctp.and_then(|sctp| sctp.max_message_size);
     }
 
     /// Ends all that goes on here; the section is free for either side.
@@ -231,6 +245,8 @@ impl Section {
             declined.insert(leg.track.track);
         }
         declined.extend(self.paused.take());
+        self.message_bytes_max = None;
+        self.source_stream = None;
         self.stopped = true;
         self.receptive = false;
         self.direction = Direction::INACTIVE;

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sluice_engine::dtls::{Fingerprint, HashFunction};
+use sluice_engine::ids::Rid;
 use sluice_engine::session::params::MediaKind;
 
 use super::candidates::CandidateTransport;
 use super::codecs::Codec;
-use super::negotiator::LocalTransport;
-use super::parse::Setup;
+use super::data_channel::{MESSAGE_BYTES_MAX, SCTP_PORT};
+use super::negotiator::{LocalTransport, RemoteTrack};
+use super::parse::{SectionKind, Setup};
 use super::state::{Section, State};
 
 /// What the `o=` line tells descriptions of one session apart by. Source: RFC 8866 §5.2, RFC 9429 §5.2.1.
@@ -53,7 +55,10 @@ pub(super) fn write_description(
         }
         write_media_line(&mut text, section, local);
         write_transport(&mut text, state, local, setup);
-        write_media(&mut text, section);
+        match section.kind {
+            SectionKind::DataChannel => write_data(&mut text),
+            _ => write_media(&mut text, section),
+        }
         if std::mem::take(&mut is_first) {
             for candidate in &local.candidates {
                 let _ = write!(text, "a={candidate}\r\n");
@@ -125,6 +130,10 @@ fn write_fingerprint(fingerprint: &Fingerprint) -> String {
     text
 }
 
+fn write_data(text: &mut String) {
+    let _ = write!(text, "a=sctp-port:{SCTP_PORT}\r\na=max-message-size:{MESSAGE_BYTES_MAX}\r\n");
+}
+
 fn write_media(text: &mut String, section: &Section) {
     let terms = &section.terms;
     let _ = write!(text, "a={}\r\na=rtcp-mux\r\n", section.direction.as_str());
@@ -140,15 +149,30 @@ fn write_media(text: &mut String, section: &Section) {
     for codec in &terms.codecs {
         write_codec(text, codec);
     }
+    write_layers(text, &terms.layers);
     let Some(leg) = &section.leg else { return };
-    let (stream, label) = (&leg.track.stream, format!("track-{}", leg.track.track));
-    let _ = write!(text, "a=msid:{stream} {label}\r\n");
+    let RemoteTrack { stream, name, .. } = &*leg.track;
+    let _ = write!(text, "a=msid:{stream} {name}\r\n");
     if let Some(rtx) = leg.rtx_ssrc {
         let _ = write!(text, "a=ssrc-group:FID {} {rtx}\r\n", leg.ssrc);
     }
     for ssrc in [Some(leg.ssrc), leg.rtx_ssrc].into_iter().flatten() {
         let _ = write!(text, "a=ssrc:{ssrc} cname:{stream}\r\n");
-        let _ = write!(text, "a=ssrc:{ssrc} msid:{stream} {label}\r\n");
+        let _ = write!(text, "a=ssrc:{ssrc} msid:{stream} {name}\r\n");
+    }
+}
+
+/// The simulcast layers that we take, in the peer's order. Source: RFC 8853 §5.3.2.
+fn write_layers(text: &mut String, layers: &[Rid]) {
+    for layer in layers {
+        let _ = write!(text, "a=rid:{} recv\r\n", layer.as_str());
+    }
+    for (i, layer) in layers.iter().enumerate() {
+        let separator = if i == 0 { "a=simulcast:recv " } else { ";" };
+        let _ = write!(text, "{separator}{}", layer.as_str());
+    }
+    if !layers.is_empty() {
+        text.push_str("\r\n");
     }
 }
 

@@ -18,8 +18,9 @@ use super::link::{CloseCode, Link, LinkEnd};
 use super::session::{Published, Session, track_name};
 use super::shards::{SessionSupply, random_id};
 use super::views::{CallView, Event, SessionKind, SessionState, SessionView, TrackView};
-use super::{CreatedSession, NewSession, Patched, Service, detached, locked};
+use super::{CreatedSession, NewSession, Owner, Patched, Service, detached, locked};
 use crate::error::{ApiError, Code};
+use crate::media_plane::command_of;
 use crate::sdp::{
     Change, Fragment, FragmentOutcome, LocalTransport, Negotiator, Policy, RemoteTrack,
 };
@@ -102,27 +103,13 @@ fn unknown_session(id: &str) -> ApiError {
     ApiError::new(Code::UnknownSession, format!("there is no session {id:?} in this call"))
 }
 
-fn policy(kind: SessionKind, subscribe: bool) -> Policy {
-    match kind {
+fn policy(kind: SessionKind, subscribe: bool, tracks_max: usize) -> Policy {
+    let policy = match kind {
         SessionKind::Native => Policy { subscribe, ..Policy::NATIVE },
         SessionKind::Whip => Policy::WHIP,
         SessionKind::Whep => Policy::WHEP,
-    }
-}
-
-/// How many m= sections of a description would become tracks. A description that is malformed is
-/// left to its parser.
-fn publishing_sections(sdp: &str) -> usize {
-    let sections = sdp.split("\nm=").skip(1);
-    sections
-        .filter(|section| {
-            let media = section.starts_with("audio ") || section.starts_with("video ");
-            let refused = section.split(' ').nth(1) == Some("0");
-            let silent =
-                section.lines().any(|line| matches!(line.trim_end(), "a=recvonly" | "a=inactive"));
-            media && !refused && !silent
-        })
-        .count()
+    };
+    Policy { tracks_max, ..policy }
 }
 
 // Joining and leaving.
@@ -223,7 +210,7 @@ impl Service {
             plane: Arc::clone(plane),
             shard: call.shard,
         };
-        let policy = policy(new.kind, new.subscribe);
+        let policy = policy(new.kind, new.subscribe, self.limits.tracks_per_session);
         let mut negotiator = Negotiator::new(&id, local, policy, Box::new(supply));
         let others = state.tracks_of_others(number);
         if new.kind == SessionKind::Whep {
@@ -235,14 +222,11 @@ impl Service {
             others.iter().for_each(|track| negotiator.add_track(track.clone()));
         }
         let negotiated = match &new.offer {
-            Some(sdp) => {
-                self.check_track_limit(sdp)?;
-                Some(negotiator.handle_offer(sdp)?)
-            }
+            Some(sdp) => Some(negotiator.handle_offer(sdp)?),
             None => None,
         };
 
-        locked(&self.owners).insert(number, Arc::clone(call));
+        locked(&self.owners).insert(number, Owner::Call(Arc::clone(call)));
         let added = self.shards.command(call.shard, Command::AddSession(Box::new(params))).await;
         if let Err(error) = added {
             locked(&self.owners).remove(&number);
@@ -293,19 +277,6 @@ impl Service {
             ticket: session.ticket.clone(),
             etag: session.etag(),
         })
-    }
-
-    fn check_track_limit(&self, sdp: &str) -> Result<(), ApiError> {
-        let sections = publishing_sections(sdp);
-        if sections > self.limits.tracks_per_session {
-            let limit = self.limits.tracks_per_session;
-            let detail = format!(
-                "the offer publishes {sections} tracks; a session may have \
-                         {limit} (limits.tracks_per_session)"
-            );
-            return Err(ApiError::new(Code::LimitReached, detail));
-        }
-        Ok(())
     }
 
     /// Ends a session.
@@ -454,7 +425,6 @@ impl Service {
         let service = Arc::clone(self);
         detached(async move {
             let mut state = member.call.lock().await;
-            service.check_track_limit(&sdp)?;
             let session = state.session(member.session)?;
             let negotiated = session.negotiator.handle_offer(&sdp)?;
             let restarted =
@@ -589,23 +559,15 @@ impl Service {
         let mut removed = Vec::new();
         let mut failed = None;
         for change in changes {
-            let command = match change {
-                Change::RestartIce { local } => Command::RestartIce { session: number, local },
-                Change::SetRemote(remote) => {
-                    state.session(number)?.negotiated = true;
-                    Command::SetRemote { session: number, remote: Box::new(remote) }
-                }
+            match &change {
+                Change::SetRemote(_) => state.session(number)?.negotiated = true,
                 Change::Publish { params, track } => {
-                    added.push(Published { mid: params.mid, track });
-                    Command::AddTrack { session: number, track: Box::new(params) }
+                    added.push(Published { mid: params.mid, track: track.clone() });
                 }
-                Change::Unpublish(track) => {
-                    removed.push(track);
-                    Command::RemoveTrack { session: number, track }
-                }
-                Change::AddLeg(leg) => Command::AddLeg { session: number, leg: Box::new(leg) },
-                Change::RemoveLeg(leg) => Command::RemoveLeg { session: number, leg },
-            };
+                Change::Unpublish(track) => removed.push(*track),
+                _ => {}
+            }
+            let command = command_of(number, change);
             let leg_or_removal =
                 matches!(command, Command::AddLeg { .. } | Command::RemoveTrack { .. });
             match self.shards.command(call.shard, command).await {
@@ -777,22 +739,5 @@ impl Service {
         let statistics =
             snapshot.as_ref().and_then(|s| s.session_list.iter().find(|s| s.session == number));
         Ok(state.session(number)?.view(&call.id, statistics))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sections_that_would_publish_are_counted() {
-        let sdp = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendrecv\r\n\
-                   m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=recvonly\r\n\
-                   m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=sendonly\r\n\
-                   m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n\
-                   m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=sendonly\r\n";
-        assert_eq!(publishing_sections(sdp), 2);
-        assert_eq!(publishing_sections(""), 0);
-        assert_eq!(publishing_sections("\nm="), 0);
     }
 }

@@ -7,6 +7,7 @@
 //! the middle of a request leaves nothing half done.
 
 mod call;
+mod guests;
 pub mod link;
 mod session;
 mod shards;
@@ -29,8 +30,9 @@ use crate::error::{ApiError, Code};
 use crate::media_plane::MediaPlane;
 use call::Call;
 pub use call::Member;
-pub(crate) use shards::fill_random;
+pub use guests::GuestReports;
 use shards::{Numbers, Shards};
+pub(crate) use shards::{fill_random, random_id};
 pub use watch::{ReportQueue, report_channels};
 
 /// Calls and sessions, and the way to the engine.
@@ -42,11 +44,24 @@ pub struct Service {
     abandoned_after: Duration,
     numbers: Arc<Numbers>,
     calls: Mutex<HashMap<String, Arc<Call>>>,
-    /// Which call a session is in, for reports of the engine.
-    owners: Mutex<HashMap<SessionId, Arc<Call>>>,
+    /// Whose a session is, for reports of the engine.
+    owners: Mutex<HashMap<SessionId, Owner>>,
     draining: AtomicBool,
     /// What the service counts.
     pub counters: Counters,
+}
+
+/// Whose a session is.
+enum Owner {
+    /// A call of the service.
+    Call(Arc<Call>),
+    /// Another interface.
+    Guest {
+        /// Where reports about it go.
+        reports: GuestReports,
+        /// The shard that has it, once it has.
+        shard: Option<ShardId>,
+    },
 }
 
 /// What the service counts. All only grow.
@@ -139,6 +154,11 @@ impl Service {
             counters: Counters::default(),
             shards: Shards::new(plane),
         })
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(&self) -> u16 {
+        self.shards.plane.shards()
     }
 
     /// What the engine found out when it started.

@@ -82,7 +82,7 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 }
 
 /// 128 random bits in hexadecimal.
-pub(super) fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     let mut bytes = [0; 16];
     fill_random(&mut bytes);
     bytes.iter().map(|b| format!("{b:02x}")).collect()

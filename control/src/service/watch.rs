@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 
 use sluice_engine::clock::{self, Instant};
 use sluice_engine::ids::{SessionId, ShardId};
+use sluice_engine::session_error::SessionError;
 use sluice_engine::shard::handle::Reports;
 use sluice_engine::shard::mailbox::{Command, Report};
 
 use super::link::CloseCode;
 use super::session::profile_name;
 use super::views::{Event, SessionState};
-use super::{Service, locked};
+use super::{GuestReports, Owner, Service, locked};
 
 /// Reports that may wait for the service; beyond them the shard keeps its reports.
 const REPORTS_MAX: usize = 4096;
@@ -74,6 +75,19 @@ impl Service {
     }
 
     async fn handle_report(&self, report: Report) {
+        let call = match locked(&self.owners).get(&report.session()) {
+            None => return,
+            Some(Owner::Call(call)) => Ok(Arc::clone(call)),
+            Some(Owner::Guest { reports, .. }) => Err(reports.clone()),
+        };
+        let call = match call {
+            Ok(call) => call,
+            Err(guest) => {
+                // An error means that the guest has ended and its sessions are about to.
+                let _ = guest.send(report).await;
+                return;
+            }
+        };
         let (number, change) = match report {
             Report::Connected { session, profile } => {
                 (session, Some((SessionState::Connected, Some(profile))))
@@ -87,7 +101,6 @@ impl Service {
             | Report::ChannelClosed { .. }
             | Report::Data { .. } => return,
         };
-        let Some(call) = locked(&self.owners).get(&number).cloned() else { return };
         let mut state = call.lock().await;
         if let Some((new, profile)) = change {
             let Some(session) = state.sessions.get_mut(&number) else { return };
@@ -118,6 +131,16 @@ impl Service {
         }
     }
 
+    fn guests_on(&self, shard: ShardId) -> Vec<(SessionId, GuestReports)> {
+        let of = |(number, owner): (&SessionId, &Owner)| match owner {
+            Owner::Guest { reports, shard: Some(at) } if *at == shard => {
+                Some((*number, reports.clone()))
+            }
+            _ => None,
+        };
+        locked(&self.owners).iter().filter_map(of).collect()
+    }
+
     /// Removes sessions that only one side knows.
     pub async fn reconcile(&self, shard: ShardId) {
         // Those known before the question must be in the answer. Joins in flight hold their call's
@@ -127,6 +150,7 @@ impl Service {
             let numbers: Vec<SessionId> = call.lock().await.sessions.keys().copied().collect();
             expected.extend(numbers.into_iter().map(|number| (Arc::clone(&call), number)));
         }
+        let guests = self.guests_on(shard);
         let Some(snapshot) = self.shards.fresh_snapshot(shard).await else {
             tracing::warn!(%shard, "the shard does not answer");
             return;
@@ -139,6 +163,11 @@ impl Service {
                 let code = CloseCode::SessionEnded;
                 self.remove(&call, &mut state, number, "the engine has lost it", code, false).await;
             }
+        }
+        for (number, reports) in guests.into_iter().filter(|(n, _)| !present.contains(n)) {
+            self.counters.sessions_reconciled.fetch_add(1, Ordering::Relaxed);
+            let lost = Report::Closed { session: number, error: SessionError::Internal };
+            let _ = reports.send(lost).await;
         }
         for number in present {
             if !locked(&self.owners).contains_key(&number) {

@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use sluice_control::store::Store;
+
 /// With no settings from outside, in a folder of its own.
 fn sluice(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (Output, PathBuf) {
     let (mut command, folder) = command(name, arguments, variables);
@@ -22,8 +24,15 @@ fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (Comma
             command.env_remove(variable);
         }
     }
+    command.env("RTCD_STORE_DATASOURCE", store_of(name));
     command.envs(variables.iter().copied());
     (command, folder)
+}
+
+/// Where a command's clients are registered: not in its folder, and not where another server on
+/// this machine has its own.
+fn store_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-store"))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -79,6 +88,19 @@ fn a_port_in_use_ends_with_status_1_and_leaves_no_files() {
     let error = text(&output.stderr);
     assert!(error.contains("api.http.listen_address") && error.contains(&address), "{error}");
     assert_eq!(std::fs::read_dir(folder).expect("it is there").count(), 0);
+}
+
+#[test]
+fn a_store_in_use_ends_with_status_1_and_says_what_to_do() {
+    let store = store_of("store-in-use");
+    let _held = Store::open(&store).expect("it opens");
+    let arguments = ["serve", "--listen-address=127.0.0.1:0"];
+    let (output, _) = sluice("store-in-use", &arguments, &[]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    for part in ["store.data_source", "sluice.redb", "in use by another process"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
 }
 
 /// A port for media that is free for UDP and TCP; the range of the setting leaves 0 out.

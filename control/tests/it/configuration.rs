@@ -240,9 +240,35 @@ nack_buffer_size = 1024
     assert_eq!(config.ice_servers[1].username, "u");
     assert_eq!(config.engine.history_packets, 1024);
     let named = |key: &str| settings.notices.iter().filter(|n| n.contains(key)).count();
-    assert_eq!(named("api.security.allow_self_registration"), 1, "{:?}", settings.notices);
-    assert_eq!(named("rtc.turn.static_auth_secret"), 1);
+    assert_eq!(named("rtc.turn.static_auth_secret"), 1, "{:?}", settings.notices);
+    assert_eq!(named("api.security.allow_self_registration"), 0);
     assert_eq!(named("rtc.ice_port_tcp"), 0, "keys with an effect are not named");
+}
+
+#[test]
+fn rtcds_security_keys_reach_what_they_are_for() {
+    let mut settings = Settings::defaults();
+    let config = settings.clone().finish().expect("defaults work");
+    assert!(config.security.admin.is_none() && !config.security.self_registration);
+    assert_eq!(config.security.token_lifetime, Duration::from_secs(24 * 3600));
+    assert_eq!(config.store, std::path::Path::new("/tmp/rtcd_db"));
+    let variables = [
+        ("RTCD_API_SECURITY_ADMINSECRETKEY", "secret"),
+        ("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true"),
+        ("RTCD_API_SECURITY_SESSIONCACHE_EXPIRATIONMINUTES", "2"),
+        ("RTCD_STORE_DATASOURCE", "/var/lib/sluice"),
+    ];
+    settings.apply_environment(environment(&variables)).expect("valid");
+    let config = settings.clone().finish().expect("valid");
+    assert!(config.security.admin.is_none(), "a key alone makes no admin");
+    assert!(config.security.self_registration);
+    assert_eq!(config.security.token_lifetime, Duration::from_secs(120));
+    assert_eq!(config.store, std::path::Path::new("/var/lib/sluice"));
+    assert!(settings.notices.is_empty(), "{:?}", settings.notices);
+    let admin = [("RTCD_API_SECURITY_ENABLEADMIN", "true")];
+    settings.apply_environment(environment(&admin)).expect("valid");
+    let config = settings.finish().expect("valid");
+    assert_eq!(config.security.admin.map(|key| key.0), Some("secret".to_owned()));
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod listener;
 mod openapi;
 mod operations;
 mod problems;
+mod rtcd_http;
+mod rtcd_ws;
 mod sessions;
 mod support;
 mod websocket;

@@ -1,4 +1,4 @@
-//! Metrics, health, readiness, version, node.
+//! Metrics, health, readiness, node.
 
 use serde_json::{Value, json};
 use sluice_engine::drop_reason::DropReason;
@@ -142,8 +142,6 @@ async fn the_node_shows_what_runs() {
     assert_eq!(node["shards"][0]["load_permille"], 7);
     assert_eq!(node["host"]["net.core.rmem_max"], Value::Null);
     assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
-    let version = server.get("/version").await.json();
-    assert_eq!(version["buildVersion"], concat!("v", env!("CARGO_PKG_VERSION")));
 }
 
 #[tokio::test]

@@ -73,6 +73,8 @@ class Server:
             for name, value in os.environ.items()
             if not name.startswith(("RTCD_", "SLUICE_"))
         }
+        # The default directory is for one server on a machine.
+        environment["RTCD_STORE_DATASOURCE"] = str(log.parent / f"store-{port}")
         if token:
             environment["SLUICE_API_TOKEN"] = token
         with open(log, "wb") as output:

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::session::plain::PlainRtp;
 use crate::slots::Slots;
 
-/// Writes `packet` to every leg. A leg that cannot take it counts why; the others are not affected.
+/// Writes `packet` to every leg that gets its layer. A leg that cannot take it counts why; the others are not affected.
 pub fn forward(
     now: Instant,
     packet: &PlainRtp<'_>,
@@ -20,7 +20,7 @@ pub fn forward(
     counters: &mut ShardCounters,
     drops: &mut DropCounters,
 ) {
-    for leg in legs {
+    for leg in legs.iter().filter(|leg| leg.layer == packet.layer) {
         let Some(session) = sessions.get_mut(leg.session) else { continue };
         match session.send_media(now, leg.leg, packet, egress) {
             Ok(bytes) => {

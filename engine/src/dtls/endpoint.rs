@@ -68,6 +68,8 @@ pub struct DtlsEndpoint {
 pub enum Output {
     /// So many bytes of the buffer are a datagram to send.
     Datagram(usize),
+    /// So many bytes of the buffer are application data of the peer. Before [`Output::Connected`] nobody knows whose they are.
+    Data(usize),
     /// The handshake is done, and the peer's certificate is one that signalling named. Comes once.
     Connected(Box<KeyingMaterial>),
     /// The peer said goodbye. Nothing follows but [`Output::Wait`].
@@ -157,6 +159,7 @@ impl DtlsEndpoint {
             }
             match self.poll_dtls(out) {
                 Step::Datagram(len) => return Output::Datagram(len),
+                Step::Data(len) => return Output::Data(len),
                 Step::Certificate(der) => self.peer_certificate = der,
                 Step::Connected => self.connected = true,
                 Step::Keys(profile, exported) => {
@@ -187,6 +190,18 @@ impl DtlsEndpoint {
                     return Output::Wait(next);
                 }
             }
+        }
+    }
+
+    /// Protects `data` and queues it as one datagram; at most so much that the record fits
+    /// [`super::identity::DATAGRAM_LEN_MAX`]. Poll before the next: a full queue ends the association. Only once connected.
+    pub fn send_data(&mut self, now: Instant, data: &[u8]) {
+        self.advance(now);
+        if self.closing {
+            return;
+        }
+        if let Some(Err(error)) = self.guarded(|dtls| dtls.send_application_data(data)) {
+            self.fail(blame(&error));
         }
     }
 
@@ -264,12 +279,12 @@ impl DtlsEndpoint {
                     let at = Instant::from_std(at);
                     Step::Wait((at < now + NEVER).then_some(at))
                 }
-                // There is no data channel yet, so nobody to hand application data to.
+                Polled::ApplicationData(data) => Step::Data(data.len()),
                 _ => Step::Again,
             }
         });
         let Some(step) = step else { return Step::Wait(None) };
-        if let Step::Datagram(len) = step
+        if let Step::Datagram(len) | Step::Data(len) = step
             && !scratch.is_empty()
         {
             // A buffer below one datagram loses it, as the network may.
@@ -329,6 +344,7 @@ impl DtlsEndpoint {
 /// What `dimpl` said, without its borrows.
 enum Step {
     Datagram(usize),
+    Data(usize),
     Certificate(Vec<u8>),
     Connected,
     Keys(Option<Profile>, Vec<u8>),

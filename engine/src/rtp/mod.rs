@@ -13,6 +13,7 @@ pub(crate) mod index_set;
 pub mod keyframe;
 pub mod missing;
 pub mod outbound;
+pub mod rate;
 pub mod report;
 pub mod resend;
 pub mod rewrite;

@@ -14,8 +14,10 @@ use crate::wire::rtcp::{self, Packet};
 pub struct Wishes {
     /// Packets to send again: the leg's position, and the number the leg sent it under.
     pub resends: Vec<(u32, SeqNum)>,
-    /// Tracks that a key frame is wanted of.
-    pub keyframes: Vec<TrackKey>,
+    /// Tracks and their layers that a key frame is wanted of.
+    pub keyframes: Vec<(TrackKey, u8)>,
+    /// Whether the peer's feedback may have changed the estimate of its path.
+    pub estimated: bool,
     /// Tracks of this session that a sender report came for: their clock in the table is to be set.
     pub reported: Vec<Ssrc>,
 }
@@ -32,6 +34,7 @@ impl Wishes {
         Self {
             resends: Vec::with_capacity(Self::RESENDS_MAX),
             keyframes: Vec::with_capacity(Self::KEYFRAMES_MAX),
+            estimated: false,
             reported: Vec::with_capacity(Self::KEYFRAMES_MAX),
         }
     }
@@ -39,12 +42,14 @@ impl Wishes {
     fn clear(&mut self) {
         self.resends.clear();
         self.keyframes.clear();
+        self.estimated = false;
         self.reported.clear();
     }
 
-    fn want_keyframe(&mut self, track: TrackKey) {
-        if self.keyframes.len() < Self::KEYFRAMES_MAX && !self.keyframes.contains(&track) {
-            self.keyframes.push(track);
+    fn want_keyframe(&mut self, track: TrackKey, layer: u8) {
+        let wish = (track, layer);
+        if self.keyframes.len() < Self::KEYFRAMES_MAX && !self.keyframes.contains(&wish) {
+            self.keyframes.push(wish);
         }
     }
 }
@@ -114,8 +119,14 @@ impl Session {
                 }
             }
             // A publisher's goodbye to a stream needs no answer: the description says what is published.
-            Packet::Bye(_) | Packet::Sdes(_) | Packet::TransportCc(_) => {}
-            Packet::Remb(_) | Packet::Other { .. } => {}
+            Packet::Bye(_) | Packet::Sdes(_) | Packet::Remb(_) | Packet::Other { .. } => {}
+            Packet::TransportCc(feedback) => {
+                let Some(estimator) = &mut self.sender.estimator else { return };
+                let unknown = estimator.on_feedback(now, &feedback, self.timers.rtt());
+                counters.transport_cc_in += 1;
+                counters.transport_cc_missed += unknown;
+                wishes.estimated = true;
+            }
         }
     }
 
@@ -149,7 +160,7 @@ impl Session {
     ) {
         if let Some((_, leg)) = self.sender.by_ssrc(media) {
             counters.keyframe_requests_in += 1;
-            wishes.want_keyframe(leg.track);
+            wishes.want_keyframe(leg.track, leg.layer);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::bwe::feedback::ArrivalLog;
 use crate::clock::{Instant, NtpTime};
 use crate::command_error::CommandError;
 use crate::drop_reason::DropReason;
-use crate::ids::{ExtSeqNum, PayloadType, RtpTime, SeqNum, Ssrc, TrackId, TrackKey};
+use crate::ids::{ExtSeqNum, PayloadType, Rid, RtpTime, SeqNum, Ssrc, TrackId, TrackKey};
 use crate::rtp::inbound::{Arrival, InboundStream};
 use crate::rtp::keyframe::KeyframeRequests;
 use crate::rtp::missing::MissingList;
@@ -40,8 +40,8 @@ pub struct PublishedTrack {
     pub params: TrackParams,
     /// The track in the shard's forward table.
     pub key: TrackKey,
-    /// Wishes for a key frame, merged.
-    pub keyframes: KeyframeRequests,
+    /// Wishes for a key frame of each layer, merged; one entry without simulcast.
+    pub keyframes: Box<[KeyframeRequests]>,
     /// How many media streams the track has had.
     sources: u32,
 }
@@ -52,6 +52,8 @@ pub struct Stream {
     pub ssrc: Ssrc,
     /// The track it belongs to.
     pub track: TrackId,
+    /// The simulcast layer of the track, the lowest is 0; 0 without simulcast.
+    pub layer: u8,
     /// Media or retransmissions.
     pub role: Role,
     /// Numbers, losses and jitter.
@@ -63,12 +65,12 @@ pub struct Stream {
 pub enum Role {
     /// The track itself. `missing` where the publisher answers NACK.
     Media {
-        /// Grows with each stream of the track.
+        /// Grows with each stream of the track, whatever its layer.
         source: u32,
         /// Packets to ask for.
         missing: Option<MissingList>,
     },
-    /// Retransmissions of the track's media stream. Source: RFC 4588.
+    /// Retransmissions of the layer's media stream. Source: RFC 4588.
     Rtx,
 }
 
@@ -79,6 +81,8 @@ pub struct Received {
     pub track: TrackKey,
     /// Which stream of the track.
     pub source: u32,
+    /// The simulcast layer of the stream.
+    pub layer: u8,
     /// The publisher's packet index.
     pub index: ExtSeqNum,
     /// Clock rate of the payload type in Hz.
@@ -89,8 +93,11 @@ pub struct Received {
     pub recovered: bool,
 }
 
-/// Tracks one session may publish. Each has one media stream and one of retransmissions at a time.
+/// Tracks one session may publish. Each layer has one media stream and one of retransmissions at a time.
 pub const TRACKS_MAX: usize = 64;
+
+/// Simulcast layers that one track may have.
+pub const LAYERS_MAX: usize = 8;
 
 /// Streams that are remembered after their end; the oldest makes room.
 const RETIRED_MAX: usize = 64;
@@ -108,10 +115,10 @@ impl Receiver {
         }
     }
 
-    /// Adds a track; `key` is its place in the forward table.
+    /// Whether a track can be added.
     ///
     /// # Errors
-    /// `Exists` or `LimitReached`: nothing was changed.
+    /// `Exists` or `LimitReached`.
     pub fn check_track(&self, params: &TrackParams) -> Result<(), CommandError> {
         if self.tracks.len() == TRACKS_MAX {
             return Err(CommandError::LimitReached {
@@ -119,15 +126,19 @@ impl Receiver {
                 limit: TRACKS_MAX,
             });
         }
+        if params.layers.len() > LAYERS_MAX {
+            return Err(CommandError::LimitReached { what: "layers per track", limit: LAYERS_MAX });
+        }
         match self.tracks.iter().any(|track| track.params.track == params.track) {
             true => Err(CommandError::Exists),
             false => Ok(()),
         }
     }
 
-    /// Adds a track that [`Receiver::check_track`] found acceptable.
+    /// Adds a track that [`Receiver::check_track`] found acceptable; `key` is its place in the forward table.
     pub fn add_track(&mut self, params: TrackParams, key: TrackKey, keyframe_interval: Duration) {
-        let keyframes = KeyframeRequests::new(keyframe_interval);
+        let layers = params.layers.len().max(1);
+        let keyframes = vec![KeyframeRequests::new(keyframe_interval); layers].into_boxed_slice();
         self.tracks.push(PublishedTrack { params, key, keyframes, sources: 0 });
     }
 
@@ -163,21 +174,23 @@ impl Receiver {
         self.tracks.iter_mut().find(|t| t.params.track == track)
     }
 
-    /// The current media stream of a track: the one that came last.
-    pub fn media_ssrc(&self, track: TrackId) -> Option<Ssrc> {
-        let is_media = |s: &&Stream| s.track == track && matches!(s.role, Role::Media { .. });
+    /// The current media stream of a track's layer: the one that came last.
+    pub fn media_ssrc(&self, track: TrackId, layer: u8) -> Option<Ssrc> {
+        let is_media = |s: &&Stream| {
+            s.track == track && s.layer == layer && matches!(s.role, Role::Media { .. })
+        };
         self.streams.iter().rev().find(is_media).map(|stream| stream.ssrc)
     }
 
-    /// What the latest sender report of `ssrc` says of its track's clock.
-    pub fn clock_of(&self, ssrc: Ssrc) -> Option<(TrackKey, (SenderClock, NtpTime, RtpTime))> {
+    /// What the latest sender report of `ssrc` says of the clock of its track's layer.
+    pub fn clock_of(&self, ssrc: Ssrc) -> Option<(TrackKey, u8, (SenderClock, NtpTime, RtpTime))> {
         let stream = self.streams.iter().find(|stream| stream.ssrc == ssrc)?;
         if matches!(stream.role, Role::Rtx) {
             return None;
         }
         let track = self.tracks.iter().find(|track| track.params.track == stream.track)?;
         let (ntp, rtp, _) = stream.inbound.last_sender_report()?;
-        Some((track.key, (self.clock, ntp, rtp)))
+        Some((track.key, stream.layer, (self.clock, ntp, rtp)))
     }
 
     /// Opens one protected packet in place and finds out what it is.
@@ -215,20 +228,22 @@ impl Receiver {
         let track = self.track_of(header, plain).ok_or(DropReason::UnknownSsrc)?;
         let track = &mut self.tracks[track];
         let id = track.params.track;
+        let layer = track.layer_of(plain).ok_or(DropReason::UnknownRid)?;
         let pt = header.payload_type;
         let (media, rtx) = (track.codec(pt).copied(), track.repaired_codec(pt).copied());
         let is_media = |stream: &Stream| matches!(stream.role, Role::Media { .. });
-        // The track goes on with the new stream; what the old one still sends is no longer its own.
+        let is_same = |stream: &Stream| stream.track == id && stream.layer == layer;
+        // The layer goes on with the new stream; what the old one still sends is no longer its own.
         let (role, codec) = match (media, rtx) {
             (Some(codec), _) => {
                 track.sources = track.sources.checked_add(1).ok_or(DropReason::TooManySsrcs)?;
                 let missing = codec.nack.then(MissingList::new);
                 let role = Role::Media { source: track.sources, missing };
-                self.retire(|stream| stream.track == id && is_media(stream));
+                self.retire(|stream| is_same(stream) && is_media(stream));
                 (role, codec)
             }
             (None, Some(codec)) => {
-                self.retire(|stream| stream.track == id && !is_media(stream));
+                self.retire(|stream| is_same(stream) && !is_media(stream));
                 (Role::Rtx, codec)
             }
             (None, None) => return Err(DropReason::UnknownPayloadType),
@@ -237,6 +252,7 @@ impl Receiver {
         self.streams.push(Stream {
             ssrc: header.ssrc,
             track: id,
+            layer,
             role,
             inbound: InboundStream::new(codec.clock_rate_hz),
             index,
@@ -282,8 +298,8 @@ impl Receiver {
         len: usize,
     ) -> Result<Received, DropReason> {
         let stream = &self.streams[at];
-        let track_id = stream.track;
-        let track = self.tracks.iter().find(|t| t.params.track == track_id);
+        let (track_id, layer) = (stream.track, stream.layer);
+        let track = self.tracks.iter_mut().find(|t| t.params.track == track_id);
         let track = track.ok_or(DropReason::UnknownSsrc)?;
         let (key, transport_cc_id) =
             (track.key, track.params.extensions.id(Extension::TransportCc));
@@ -298,7 +314,7 @@ impl Receiver {
         let Some(codec) = track.codec(header.payload_type) else {
             return Err(DropReason::UnknownPayloadType);
         };
-        let clock_rate_hz = codec.clock_rate_hz;
+        let (clock_rate_hz, format) = (codec.clock_rate_hz, codec.format);
         let stream = &mut self.streams[at];
         let Role::Media { source, missing } = &mut stream.role else {
             return Err(DropReason::UnknownSsrc);
@@ -309,9 +325,17 @@ impl Receiver {
         if let Some(missing) = missing {
             missing.on_packet(now, index);
         }
+        // Only who waits for a key frame needs to know whether this is one.
+        if let Some(keyframes) = track.keyframes.get_mut(usize::from(layer))
+            && keyframes.next_deadline().is_some()
+            && RtpView::parse(&datagram[..len]).is_ok_and(|v| format.starts_keyframe(v.payload()))
+        {
+            keyframes.satisfied();
+        }
         let source = *source;
         let plain = 0..len;
-        Ok(Received { track: key, source, index, clock_rate_hz, plain, recovered: false })
+        let recovered = false;
+        Ok(Received { track: key, source, layer, index, clock_rate_hz, plain, recovered })
     }
 
     /// Turns a retransmission back into the packet that was lost. Source: RFC 4588 §4.
@@ -325,7 +349,7 @@ impl Receiver {
         len: usize,
     ) -> Result<Received, DropReason> {
         let stream = &mut self.streams[at];
-        let track_id = stream.track;
+        let (track_id, layer) = (stream.track, stream.layer);
         if stream.inbound.on_packet(now, index, header.timestamp, len) == Arrival::Duplicate {
             return Err(DropReason::Duplicate);
         }
@@ -335,7 +359,7 @@ impl Receiver {
         let codec = track.repaired_codec(header.payload_type);
         let codec = *codec.ok_or(DropReason::UnknownPayloadType)?;
         let media = self.streams.iter_mut().rev().find_map(|s| match &mut s.role {
-            Role::Media { source, missing } if s.track == track_id => {
+            Role::Media { source, missing } if s.track == track_id && s.layer == layer => {
                 Some((s.ssrc, *source, missing.as_mut()?, &mut s.inbound))
             }
             _ => None,
@@ -359,7 +383,8 @@ impl Receiver {
         restore_original(datagram, header.header_len, codec.payload_type, osn, ssrc);
         let plain = rtx::OSN_LEN..len;
         let clock_rate_hz = codec.clock_rate_hz;
-        Ok(Received { track: key, source, index: original, clock_rate_hz, plain, recovered: true })
+        let (index, recovered) = (original, true);
+        Ok(Received { track: key, source, layer, index, clock_rate_hz, plain, recovered })
     }
 }
 
@@ -375,6 +400,23 @@ impl PublishedTrack {
 
     fn has(&self, payload_type: PayloadType) -> bool {
         self.codec(payload_type).or_else(|| self.repaired_codec(payload_type)).is_some()
+    }
+
+    /// The layer that a plain packet names, of itself or of what it repairs; 0 without simulcast. Source: RFC 8852 §3.
+    fn layer_of(&self, plain: &[u8]) -> Option<u8> {
+        if self.params.layers.is_empty() {
+            return Some(0);
+        }
+        let view = RtpView::parse(plain).ok()?;
+        let (profile, block) = view.extension()?;
+        let of = |extension| {
+            let id = self.params.extensions.id(extension)?;
+            let (_, value) = rtp_ext::elements(profile, block).find(|&(e, _)| e == id)?;
+            let rid = Rid::from_bytes(value)?;
+            self.params.layers.iter().position(|&layer| layer == rid)
+        };
+        let layer = of(Extension::RepairedRid).or_else(|| of(Extension::Rid))?;
+        Some(layer as u8)
     }
 
     /// Whether the publisher answers PLI.

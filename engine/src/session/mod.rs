@@ -19,6 +19,7 @@ use crate::srtp::KeyingMaterial;
 use crate::srtp::context::{InboundSrtp, OutboundSrtp};
 use crate::wire::stun::Message;
 
+pub mod data;
 pub mod feedback;
 pub mod inbound;
 pub mod outbound;
@@ -60,6 +61,8 @@ pub struct Session {
     cname: String,
     timers: timers::Timers,
     stats: Stats,
+    /// Its data channels, if it may have any.
+    data: data::Data,
     /// What the shard spends on its handshake.
     pub handshake_share: HandshakeShare,
 }
@@ -132,6 +135,7 @@ impl Session {
             cname: params.cname,
             timers,
             stats: Stats::default(),
+            data: data::Data::new(params.data_channels),
             handshake_share: HandshakeShare::default(),
         }
     }
@@ -283,6 +287,7 @@ impl Session {
                         egress.push(path, &datagram[..len]);
                     }
                 }
+                Output::Data(len) => self.take_data(now, &datagram[..len]),
                 Output::Connected(keys) => {
                     self.install_keys(now, &keys);
                     outcome = Handshake::Connected;
@@ -389,6 +394,7 @@ impl Session {
         if self.is_connected() {
             self.send_bye(egress);
         }
+        self.abort_data(now, egress);
         if let Some(dtls) = self.phase.dtls_mut() {
             dtls.close();
             self.drive_handshake(now, egress);

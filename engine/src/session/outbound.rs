@@ -8,6 +8,9 @@ use foldhash::fast::RandomState;
 
 use super::params::{LegParams, PayloadMap};
 use super::plain::PlainRtp;
+use crate::bwe::Bounds;
+use crate::bwe::estimator::{Estimate, SendSideEstimator};
+use crate::bwe::sent::Stream;
 use crate::clock::Instant;
 use crate::command_error::CommandError;
 use crate::drop_reason::DropReason;
@@ -16,7 +19,7 @@ use crate::ids::{ExtSeqNum, LegId, PayloadType, RtpTime, SeqNum, Ssrc, TrackKey}
 use crate::route::PathId;
 use crate::rtp::outbound::OutboundStream;
 use crate::rtp::resend::ResendLimiter;
-use crate::rtp::rewrite::Rewriter;
+use crate::rtp::rewrite::{LegNumbers, Rewriter};
 use crate::rtp::rtx;
 use crate::srtp::context::OutboundSrtp;
 use crate::wire::rtp::{FixedHeader, write_fixed_header};
@@ -28,6 +31,8 @@ pub struct Sender {
     legs: Vec<Option<Leg>>,
     /// Every SSRC that was ever given out under this session's keys: none is used twice (RFC 7714 §8.4).
     issued: HashSet<Ssrc, RandomState>,
+    /// What the path carries; made with the first leg that carries transport-wide numbers.
+    pub(super) estimator: Option<Box<SendSideEstimator>>,
 }
 
 /// One track on its way to this session's peer.
@@ -35,6 +40,9 @@ pub struct Leg {
     id: LegId,
     /// The track in the shard's forward table.
     pub track: TrackKey,
+    /// The simulcast layer of it that the leg gets; 0 without simulcast.
+    pub layer: u8,
+    is_simulcast: bool,
     /// The SSRC on the peer's wire.
     pub ssrc: Ssrc,
     mid: crate::ids::Mid,
@@ -72,17 +80,19 @@ const EXTENSIONS_MAX: usize = 256;
 impl Sender {
     /// Makes the sending half, without keys and without legs.
     pub(super) fn new() -> Self {
-        Self { srtp: None, legs: Vec::new(), issued: HashSet::default() }
+        Self { srtp: None, legs: Vec::new(), issued: HashSet::default(), estimator: None }
     }
 
-    /// Adds a leg for a track of the table; returns its position.
+    /// Adds a leg for a track of the table, which begins with a layer of it where it has layers; returns its position. `bounds`
+    /// are those of the path's estimate.
     ///
     /// # Errors
     /// `Exists`, `SsrcUsed`, `LimitReached`: nothing was changed.
     pub fn add_leg(
         &mut self,
         params: LegParams,
-        track: TrackKey,
+        (track, layer): (TrackKey, Option<u8>),
+        bounds: Bounds,
         rng: &mut fastrand::Rng,
     ) -> Result<u32, CommandError> {
         if self.position(params.leg).is_some() {
@@ -102,11 +112,16 @@ impl Sender {
         if free.is_none() && self.legs.len() == LEGS_MAX {
             return Err(CommandError::LimitReached { what: "legs per session", limit: LEGS_MAX });
         }
+        if params.extensions.id(Extension::TransportCc).is_some() && self.estimator.is_none() {
+            self.estimator = Some(Box::new(SendSideEstimator::new(bounds)));
+        }
         self.issued.insert(params.ssrc);
         self.issued.extend(params.rtx_ssrc);
         let leg = Leg {
             id: params.leg,
             track,
+            layer: layer.unwrap_or(0),
+            is_simulcast: layer.is_some(),
             ssrc: params.ssrc,
             mid: params.mid,
             rtx: params.rtx_ssrc.map(|ssrc| RtxStream { ssrc, next: first_index(rng) }),
@@ -129,14 +144,41 @@ impl Sender {
 
     /// Removes a leg by its number; returns its position and track.
     pub fn remove_leg(&mut self, id: LegId) -> Option<(u32, TrackKey)> {
-        let position = self.position(id)?;
-        let leg = self.legs[position].take()?;
-        Some((position as u32, leg.track))
+        let position = self.position(id)? as u32;
+        let track = self.legs.get(position as usize)?.as_ref()?.track;
+        self.remove_at(position)?;
+        Some((position, track))
     }
 
     /// Removes the leg at `position`.
     pub fn remove_at(&mut self, position: u32) -> Option<LegId> {
-        self.legs.get_mut(position as usize)?.take().map(|leg| leg.id)
+        let leg = self.legs.get_mut(position as usize)?.take()?;
+        if let Some(estimator) = &mut self.estimator {
+            estimator.log.forget_leg(position);
+        }
+        Some(leg.id)
+    }
+
+    /// What the path to the peer carries, once its feedback told.
+    pub fn estimate(&self) -> Option<Estimate> {
+        self.estimator.as_ref()?.estimate()
+    }
+
+    /// The leg at `position` goes on with another layer, from its next packet on. `offset` as [`Rewriter::leave`] takes it; the
+    /// estimate goes on from `estimate_bps` where it is given.
+    pub fn switch_layer(
+        &mut self,
+        position: u32,
+        layer: u8,
+        offset: Option<u32>,
+        estimate_bps: Option<u64>,
+    ) {
+        let Some(leg) = self.leg_mut(position) else { return };
+        leg.layer = layer;
+        leg.rewriter.leave(offset);
+        if let (Some(estimator), Some(bps)) = (&mut self.estimator, estimate_bps) {
+            estimator.restart_at(bps);
+        }
     }
 
     /// The leg at `position`.
@@ -155,6 +197,13 @@ impl Sender {
         legs.into_iter().find_map(|(at, leg)| leg.as_ref().map(|_| at as u32))
     }
 
+    /// The first leg of a simulcast track from position `from` on, and its track.
+    pub fn next_simulcast_leg(&self, from: u32) -> Option<(u32, TrackKey)> {
+        let legs = self.legs.iter().enumerate().skip(from as usize);
+        let mut legs = legs.filter_map(|(at, leg)| Some((at as u32, leg.as_ref()?)));
+        legs.find(|(_, leg)| leg.is_simulcast).map(|(at, leg)| (at, leg.track))
+    }
+
     /// The leg that sends under `ssrc`, media or retransmissions.
     pub fn by_ssrc(&mut self, ssrc: Ssrc) -> Option<(u32, &mut Leg)> {
         self.legs.iter_mut().enumerate().find_map(|(at, leg)| {
@@ -168,10 +217,13 @@ impl Sender {
         self.legs.iter().position(|leg| leg.as_ref().is_some_and(|leg| leg.id == id))
     }
 
-    fn keys_and_leg(&mut self, position: u32) -> Result<(&mut OutboundSrtp, &mut Leg), DropReason> {
+    fn parts(&mut self, position: u32) -> Result<Parts<'_>, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::NotConnected)?;
         let leg = self.legs.get_mut(position as usize).and_then(Option::as_mut);
-        Ok((srtp, leg.ok_or(DropReason::SessionClosed)?))
+        let leg = leg.ok_or(DropReason::SessionClosed)?;
+        let numbered = leg.extensions.id(Extension::TransportCc).is_some();
+        let estimator = self.estimator.as_deref_mut().filter(|_| numbered);
+        Ok((srtp, leg, estimator))
     }
 
     /// Writes `packet` for the leg at `position`; returns the bytes of RTP, SRTP overhead excluded.
@@ -186,15 +238,23 @@ impl Sender {
         path: PathId,
         egress: &mut Egress,
     ) -> Result<usize, DropReason> {
-        let (srtp, leg) = self.keys_and_leg(position)?;
+        let (srtp, leg, estimator) = self.parts(position)?;
         let to = leg.payload_map(packet.payload_type).ok_or(DropReason::UnmappedPayloadType)?.to;
-        let (index, timestamp) = leg
-            .rewriter
-            .rewrite(packet.source, packet.index, packet.timestamp, now, packet.clock_rate_hz)
-            .ok_or(DropReason::BeforeLeg)?;
-        let with_mid = leg.mid_until.is_none_or(|until| index <= until);
-        let head = Head { ssrc: leg.ssrc, payload_type: to, index, timestamp, with_mid, osn: None };
+        let numbers = leg.rewriter.rewrite(&packet.numbers, now, packet.clock_rate_hz);
+        let numbers = numbers.ok_or(DropReason::BeforeLeg)?;
+        let transport_seq = estimator.as_ref().map(|estimator| estimator.log.next_seq());
+        let head = Head {
+            ssrc: leg.ssrc,
+            payload_type: to,
+            index: numbers.index,
+            numbers,
+            transport_seq,
+            osn: None,
+        };
         let bytes = write(&head, leg, packet, srtp, path, egress)?;
+        if let Some(estimator) = estimator {
+            estimator.log.on_sent(now, Stream::Leg(position), numbers.index.seq(), bytes);
+        }
         leg.stream.on_sent(packet.payload.len());
         leg.resend.on_sent(now, bytes);
         Ok(bytes)
@@ -203,14 +263,15 @@ impl Sender {
     /// What the leg sent as `seq`: its track, the stream of it, and the publisher's packet index.
     pub fn wanted(&self, position: u32, seq: SeqNum) -> Option<(TrackKey, u32, ExtSeqNum)> {
         let leg = self.legs.get(position as usize)?.as_ref()?;
-        let index = leg.rewriter.inverse(seq)?;
-        Some((leg.track, leg.rewriter.source()?, index))
+        let (source, index) = leg.rewriter.inverse(seq)?;
+        Some((leg.track, source, index))
     }
 
     /// Sends `packet` again: on the retransmission stream where the peer has one, else the same bytes as before.
     ///
     /// # Errors
-    /// Why it was not sent; `Duplicate` when it was resent a moment ago or the budget for retransmissions is spent.
+    /// Why it was not sent; `Duplicate` when it was resent a moment ago or the budget for retransmissions is spent,
+    /// `NotRepeatable` when the same bytes are wanted and the number that the transport gave them is forgotten.
     pub fn resend(
         &mut self,
         now: Instant,
@@ -220,33 +281,43 @@ impl Sender {
         path: PathId,
         egress: &mut Egress,
     ) -> Result<usize, DropReason> {
-        let (srtp, leg) = self.keys_and_leg(position)?;
+        let (srtp, leg, mut estimator) = self.parts(position)?;
         let map = leg.payload_map(packet.payload_type).ok_or(DropReason::UnmappedPayloadType)?;
-        if leg.rewriter.source() != Some(packet.source) {
-            return Err(DropReason::BeforeLeg);
-        }
-        let index = leg.rewriter.out_index_of(packet.index).ok_or(DropReason::BeforeLeg)?;
-        let timestamp = leg.map_timestamp(packet.timestamp).ok_or(DropReason::BeforeLeg)?;
+        let numbers = leg.rewriter.numbers_of(&packet.numbers).ok_or(DropReason::BeforeLeg)?;
         let bytes = FixedHeader::LEN + rtx::OSN_LEN + packet.payload.len();
-        if !leg.resend.allow(now, index, bytes, rtt) {
+        let rtx = leg.rtx.as_mut().zip(map.rtx);
+        let seq = numbers.index.seq();
+        if !leg.resend.allow(now, numbers.index, bytes, rtt) {
             return Err(DropReason::Duplicate);
         }
-        let with_mid = leg.mid_until.is_none_or(|until| index <= until);
-        let head = match (&mut leg.rtx, map.rtx) {
-            (Some(rtx), Some(payload_type)) => {
-                let own = rtx.next;
-                rtx.next = ExtSeqNum(own.0 + 1);
-                let osn = Some(index.seq());
-                Head { ssrc: rtx.ssrc, payload_type, index: own, timestamp, with_mid, osn }
-            }
-            // Same SSRC, same index: the header is a function of the index alone, so the bytes are those sent before.
-            _ => {
-                Head { ssrc: leg.ssrc, payload_type: map.to, index, timestamp, with_mid, osn: None }
+        let transport_seq = match (&mut estimator, &rtx) {
+            (None, _) => None,
+            (Some(estimator), Some(_)) => Some(estimator.log.next_seq()),
+            (Some(estimator), None) => {
+                let before = estimator.log.send_again(position, seq);
+                Some(before.ok_or(DropReason::NotRepeatable)?)
             }
         };
-        write(&head, leg, packet, srtp, path, egress)
+        let Some((rtx, payload_type)) = rtx else {
+            // Same SSRC, same index: the header is a function of the index and of what the log keeps of it, so the bytes are
+            // those sent before.
+            let (ssrc, payload_type, index) = (leg.ssrc, map.to, numbers.index);
+            let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: None };
+            return write(&head, leg, packet, srtp, path, egress);
+        };
+        let (ssrc, index) = (rtx.ssrc, rtx.next);
+        rtx.next = ExtSeqNum(index.0 + 1);
+        let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: Some(seq) };
+        let bytes = write(&head, leg, packet, srtp, path, egress)?;
+        if let Some(estimator) = estimator {
+            estimator.log.on_sent(now, Stream::Rtx, index.seq(), bytes);
+        }
+        Ok(bytes)
     }
 }
+
+/// What a packet of a leg is made with; the estimator where its packets are numbered for the transport.
+type Parts<'a> = (&'a mut OutboundSrtp, &'a mut Leg, Option<&'a mut SendSideEstimator>);
 
 impl Leg {
     /// What the peer's report says of this leg's stream: it knows the SSRC, so the MID need not be repeated.
@@ -275,9 +346,12 @@ impl Leg {
 struct Head {
     ssrc: Ssrc,
     payload_type: PayloadType,
+    /// On the stream that it is sent on.
     index: ExtSeqNum,
-    timestamp: RtpTime,
-    with_mid: bool,
+    /// On the leg's media stream.
+    numbers: LegNumbers,
+    /// The number that the transport gives it, where the leg carries one.
+    transport_seq: Option<u16>,
     /// The original sequence number, on a retransmission stream. Source: RFC 4588 §4.
     osn: Option<SeqNum>,
 }
@@ -307,7 +381,7 @@ fn write(
             marker: packet.marker,
             payload_type: head.payload_type,
             seq: head.index.seq(),
-            timestamp: head.timestamp,
+            timestamp: head.numbers.timestamp,
             ssrc: head.ssrc,
             has_extension: extensions_len > 0,
             has_padding: false,
@@ -317,7 +391,11 @@ fn write(
     if let Some(osn) = head.osn {
         rtx::write_osn(&mut bytes[header_len..], osn);
     }
-    bytes[header_len + osn_len..plain_len].copy_from_slice(packet.payload);
+    let payload = &mut bytes[header_len + osn_len..plain_len];
+    payload.copy_from_slice(packet.payload);
+    if let Some(vp8) = &packet.vp8 {
+        vp8.renumber(payload, head.numbers.picture);
+    }
     let sealed = srtp.seal_rtp(head.index, bytes, header_len, plain_len);
     let len = sealed.ok_or(DropReason::SessionClosed)?;
     slot.commit(len);
@@ -326,14 +404,19 @@ fn write(
 
 /// Writes the extension block of a packet; returns its length, 0 when it has none.
 fn write_extensions(out: &mut [u8], head: &Head, leg: &Leg, packet: &PlainRtp<'_>) -> usize {
-    let mid = leg.extensions.id(Extension::Mid).filter(|_| head.with_mid);
+    let with_mid = leg.mid_until.is_none_or(|until| head.numbers.index <= until);
+    let mid = leg.extensions.id(Extension::Mid).filter(|_| with_mid);
     let mid = mid.map(|id| (id, leg.mid.as_bytes()));
+    let transport_seq = head.transport_seq.map(u16::to_be_bytes);
+    let transport_id = leg.extensions.id(Extension::TransportCc);
+    let transport = transport_id.zip(transport_seq.as_ref().map(|seq| &seq[..]));
+    let own = mid.into_iter().chain(transport);
     let forwarded = packet.elements().iter();
     let forwarded = forwarded.filter_map(|&(e, value)| Some((leg.extensions.id(e)?, value)));
     let two_byte =
-        mid.into_iter().chain(forwarded.clone()).any(|(id, value)| needs_two_byte(id, value.len()));
+        own.clone().chain(forwarded.clone()).any(|(id, value)| needs_two_byte(id, value.len()));
     let mut writer = ExtensionWriter::new(out, two_byte);
-    for (id, value) in mid.into_iter().chain(forwarded) {
+    for (id, value) in own.chain(forwarded) {
         // What does not fit is left out; the block is far larger than what browsers send.
         writer.push(id, value);
     }

@@ -3,6 +3,7 @@
 use crate::dtls::{DtlsRole, Fingerprint};
 use crate::ice::Credentials;
 use crate::ids::{CallId, LegId, Mid, PayloadType, Rid, SessionId, Ssrc, TallyId, TrackId};
+use crate::wire::payload::PayloadFormat;
 use crate::wire::rtp_ext::ExtensionMap;
 
 /// A new session. The peer's half may follow later, when we made the offer.
@@ -74,6 +75,8 @@ pub struct CodecParams {
     pub payload_type: PayloadType,
     /// RTP clock rate in Hz.
     pub clock_rate_hz: u32,
+    /// How its payload is laid out: tells key frames. Of `Other` a leg changes layers at any packet.
+    pub format: PayloadFormat,
     /// The payload type of its retransmissions (RFC 4588 `apt`), if negotiated.
     pub rtx: Option<PayloadType>,
     /// Whether the publisher answers generic NACK (RFC 4585 §6.2.1).

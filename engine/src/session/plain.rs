@@ -1,6 +1,8 @@
 //! One decrypted packet as fan-out sees it: read once, written many times.
 
-use crate::ids::{ExtSeqNum, PayloadType, RtpTime};
+use crate::ids::{ExtSeqNum, PayloadType};
+use crate::rtp::rewrite::PacketNumbers;
+use crate::wire::payload::{PayloadFormat, vp8};
 use crate::wire::rtp::RtpView;
 use crate::wire::rtp_ext::{self, Extension, ExtensionMap};
 
@@ -10,12 +12,10 @@ use crate::wire::rtp_ext::{self, Extension, ExtensionMap};
 /// them reaches a subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainRtp<'a> {
-    /// Which stream of the track it came from; grows when the publisher changes its SSRC.
-    pub source: u32,
-    /// The publisher's packet index.
-    pub index: ExtSeqNum,
-    /// The publisher's timestamp.
-    pub timestamp: RtpTime,
+    /// Its numbers on the publisher's wire.
+    pub numbers: PacketNumbers,
+    /// The simulcast layer it is of; 0 without simulcast.
+    pub layer: u8,
     /// The marker bit.
     pub marker: bool,
     /// The publisher's payload type.
@@ -24,6 +24,8 @@ pub struct PlainRtp<'a> {
     pub clock_rate_hz: u32,
     /// The payload without padding.
     pub payload: &'a [u8],
+    /// What is renumbered in the payload: of VP8 in simulcast.
+    pub vp8: Option<vp8::Descriptor>,
     elements: [(Extension, &'a [u8]); ELEMENTS_MAX],
     element_count: usize,
 }
@@ -43,13 +45,18 @@ impl<'a> PlainRtp<'a> {
         let view = RtpView::parse(packet).ok()?;
         let header = view.header();
         let mut plain = Self {
-            source,
-            index,
-            timestamp: header.timestamp,
+            numbers: PacketNumbers {
+                source,
+                index,
+                timestamp: header.timestamp,
+                picture: vp8::PictureNumbers::default(),
+            },
+            layer: 0,
             marker: header.marker,
             payload_type: header.payload_type,
             clock_rate_hz,
             payload: view.payload(),
+            vp8: None,
             elements: [(Extension::Mid, &[]); ELEMENTS_MAX],
             element_count: 0,
         };
@@ -69,6 +76,14 @@ impl<'a> PlainRtp<'a> {
             }
         }
         Some(plain)
+    }
+
+    /// Reads what is renumbered in the payload, if it is VP8; the rest of a simulcast track's formats has nothing.
+    pub fn read_picture(&mut self, format: PayloadFormat) {
+        if format == PayloadFormat::Vp8 {
+            self.vp8 = vp8::Descriptor::read(self.payload);
+            self.numbers.picture = self.vp8.map_or_else(Default::default, |vp8| vp8.numbers);
+        }
     }
 
     /// The audio level, as the extension's byte, where the publisher negotiated and sent it. Source: RFC 6464 §3.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::inbound::Role;
+use super::inbound::{LAYERS_MAX, Role};
 use super::timers::Surroundings;
 use crate::clock::Instant;
 use crate::egress::Egress;
@@ -86,7 +86,8 @@ impl Session {
                 continue;
             }
             let Some(track) = around.table.get(leg.track) else { continue };
-            let Some(rtp_now) = track.clock.rtp_now(now, ntp) else { continue };
+            let Some(layer) = track.layers.get(usize::from(leg.layer)) else { continue };
+            let Some(rtp_now) = layer.clock.rtp_now(now, ntp) else { continue };
             let Some(rtp_time) = leg.map_timestamp(rtp_now) else { continue };
             let report = SenderReport {
                 ssrc: leg.ssrc,
@@ -125,12 +126,12 @@ impl Session {
             if missing.take_needs_keyframe()
                 && let Some(room) = wants_keyframe.iter_mut().find(|room| room.is_none())
             {
-                *room = Some(stream.track);
+                *room = Some((stream.track, stream.layer));
             }
         }
         self.send_rtcp(&mut compound, around.egress, around.counters);
-        for track in wants_keyframe.into_iter().flatten() {
-            self.request_keyframe(now, track, around.egress, around.counters);
+        for (track, layer) in wants_keyframe.into_iter().flatten() {
+            self.request_keyframe(now, track, layer, around.egress, around.counters);
         }
     }
 
@@ -155,11 +156,12 @@ impl Session {
         }
     }
 
-    /// Asks the publisher for a key frame of a track, now or as soon as the last request is old enough.
+    /// Asks the publisher for a key frame of a track's layer, now or as soon as the last request is old enough.
     pub fn request_keyframe(
         &mut self,
         now: Instant,
         track: TrackId,
+        layer: u8,
         egress: &mut Egress,
         counters: &mut ShardCounters,
     ) {
@@ -167,8 +169,10 @@ impl Session {
             return;
         }
         let Some(published) = self.receiver.track_mut(track) else { return };
-        if published.answers_pli() && published.keyframes.want(now) {
-            self.send_pli(track, egress, counters);
+        let answers_pli = published.answers_pli();
+        let Some(keyframes) = published.keyframes.get_mut(usize::from(layer)) else { return };
+        if answers_pli && keyframes.want(now) {
+            self.send_pli(track, layer, egress, counters);
         }
         self.arm_keyframes();
     }
@@ -177,16 +181,26 @@ impl Session {
         for at in 0..self.receiver.tracks.len() {
             let published = &mut self.receiver.tracks[at];
             let track = published.params.track;
-            if published.keyframes.due(around.now) {
-                self.send_pli(track, around.egress, around.counters);
+            let mut due = [false; LAYERS_MAX];
+            for (due, keyframes) in due.iter_mut().zip(&mut published.keyframes) {
+                *due = keyframes.due(around.now);
+            }
+            for (layer, _) in due.into_iter().enumerate().filter(|&(_, due)| due) {
+                self.send_pli(track, layer as u8, around.egress, around.counters);
             }
         }
         self.arm_keyframes();
     }
 
     /// Source: RFC 4585 §6.3.1.
-    fn send_pli(&mut self, track: TrackId, egress: &mut Egress, counters: &mut ShardCounters) {
-        let Some(media) = self.receiver.media_ssrc(track) else { return };
+    fn send_pli(
+        &mut self,
+        track: TrackId,
+        layer: u8,
+        egress: &mut Egress,
+        counters: &mut ShardCounters,
+    ) {
+        let Some(media) = self.receiver.media_ssrc(track, layer) else { return };
         let mut compound = Compound::new();
         compound.append(|out| pli::write(out, self.ssrc, media));
         counters.keyframe_requests_out += 1;

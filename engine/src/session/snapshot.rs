@@ -32,6 +32,8 @@ pub struct SessionSnapshot {
     pub packets_lost_out: i64,
     /// Round-trip time from the peer's latest report, microseconds.
     pub rtt_us: Option<u32>,
+    /// What the path to the peer carries by its transport-cc feedback, bits per second; `None` without any.
+    pub estimate_bps: Option<u64>,
 }
 
 impl Session {
@@ -57,6 +59,7 @@ impl Session {
             packets_lost_in: lost_in,
             packets_lost_out: lost_out,
             rtt_us: self.timers.rtt().map(|rtt| rtt.as_micros() as u32),
+            estimate_bps: self.sender.estimate().map(|estimate| estimate.target_bps),
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Connect,
     /// The handshake's next flight.
     Dtls,
+    /// The association of the data channels.
+    Sctp,
     /// The next SR and RR.
     Report,
     /// Packets to ask for.
@@ -110,7 +112,8 @@ impl Timers {
 
     /// Without consent nothing is sent: only the end at `deadline` is left to wait for.
     fn fall_silent(&mut self, deadline: Instant) {
-        for timer in [Timer::Report, Timer::Missing, Timer::Feedback, Timer::Keyframe] {
+        for timer in [Timer::Sctp, Timer::Report, Timer::Missing, Timer::Feedback, Timer::Keyframe]
+        {
             self.set(timer, None);
         }
         self.set(Timer::Disconnected, Some(deadline));
@@ -173,6 +176,9 @@ impl Session {
             }
         }
         if self.is_connected() {
+            if self.timers.is_due(Timer::Sctp, now) {
+                self.handle_data_timeout(now);
+            }
             self.send_what_is_due(around);
         }
         due
@@ -199,6 +205,7 @@ impl Session {
     pub(super) fn consent_is_back(&mut self, now: Instant) {
         self.timers.set(Timer::Disconnected, None);
         self.timers.start_reports(now, self.ssrc.0);
+        self.timers.set(Timer::Sctp, Some(now));
     }
 
     fn send_what_is_due(&mut self, around: &mut Surroundings<'_>) {
@@ -222,7 +229,8 @@ impl Session {
 
     /// Arms the timer of key frame wishes that wait.
     pub(super) fn arm_keyframes(&mut self) {
-        let waiting = self.receiver.tracks.iter().filter_map(|t| t.keyframes.next_deadline());
+        let requests = self.receiver.tracks.iter().flat_map(|track| &track.keyframes);
+        let waiting = requests.filter_map(|keyframes| keyframes.next_deadline());
         self.timers.set(Timer::Keyframe, waiting.min());
     }
 }

@@ -18,6 +18,18 @@ pub const HANDSHAKES_PER_SESSION: u8 = 4;
 /// DTLS datagrams of one session that may wait: two flights. Whoever floods fills its own share.
 pub const HANDSHAKES_DEFERRED_PER_SESSION: u8 = 16;
 
+/// Datagrams with application data of one session handled in one turn. Beyond it they are dropped, and SCTP sends more slowly.
+pub const DATA_PER_SESSION: u16 = 128;
+
+/// Events of one session's data channels reported at a time; what is left waits for the other sessions' turns.
+pub const DATA_EVENTS: usize = 32;
+
+/// Reports in the backlog beyond which no more data messages are read: the other half is for all other reports.
+pub const DATA_REPORTS: usize = REPORTS / 2;
+
+/// Bytes of data messages in the backlog beyond which no more are read; by one message at most it is passed.
+pub const DATA_BYTES: usize = 8 << 20;
+
 /// Commands handled in one turn.
 pub const COMMANDS: usize = 64;
 

@@ -3,9 +3,11 @@
 use super::handle::{Envelope, Order};
 use super::mailbox::{Answer, Command, Report, ShardSnapshot};
 use super::{Shard, budget};
+use crate::bwe::Bounds;
 use crate::call::table::{LegRef, Track};
 use crate::clock::Instant;
 use crate::command_error::CommandError;
+use crate::config::LayerConfig;
 use crate::ids::{LegId, SessionId, SessionKey, TallyId, TrackId, TrackKey};
 use crate::io::Network;
 use crate::metrics::TrackTally;
@@ -74,8 +76,8 @@ impl Shard {
             Command::SetMuted { session, track, muted } => {
                 self.set_muted(now, session, track, muted)?;
             }
-            Command::SendData { .. } => {
-                return Err(CommandError::LimitReached { what: "such commands", limit: 0 });
+            Command::SendData { session, channel, kind, bytes } => {
+                self.send_data(now, session, channel, kind, bytes)?;
             }
             Command::Snapshot { sessions } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(sessions))));
@@ -88,7 +90,10 @@ impl Shard {
         self.by_id.get(&session).copied().ok_or(CommandError::UnknownSession(session))
     }
 
-    fn session_mut(&mut self, id: SessionId) -> Result<(SessionKey, &mut Session), CommandError> {
+    pub(super) fn session_mut(
+        &mut self,
+        id: SessionId,
+    ) -> Result<(SessionKey, &mut Session), CommandError> {
         let key = self.key_of(id)?;
         let session = self.sessions.get_mut(key).ok_or(CommandError::UnknownSession(id))?;
         Ok((key, session))
@@ -191,7 +196,8 @@ impl Shard {
                     leg.skip_withheld();
                 }
             }
-            self.request_keyframe(now, key);
+            let layers = track.layers_in_use();
+            self.request_keyframes(now, key, layers);
         }
         Ok(())
     }
@@ -226,11 +232,15 @@ impl Shard {
             let limit = LEGS_PER_TRACK_MAX;
             return Err(CommandError::LimitReached { what: "subscribers per track", limit });
         }
-        let leg = session.sender.add_leg(params, track, &mut self.rng)?;
-        entry.legs.push(LegRef { session: key, leg });
+        let estimate = session.sender.estimate();
+        let layer = entry.simulcast.as_ref().map(|s| s.first_layer(now, estimate));
+        let bounds = bounds(&self.config.layers);
+        let leg = session.sender.add_leg(params, (track, layer), bounds, &mut self.rng)?;
+        let layer = layer.unwrap_or(0);
+        entry.add_leg(now, LegRef::new(key, leg, layer));
         self.legs += 1;
         if session.is_connected() {
-            self.request_keyframe(now, track);
+            self.request_keyframe(now, track, layer);
         }
         Ok(())
     }
@@ -238,13 +248,12 @@ impl Shard {
     fn remove_leg(&mut self, key: SessionKey, leg: LegId) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some((position, track)) = session.sender.remove_leg(leg) else { return };
-        self.unlink_leg(track, LegRef { session: key, leg: position });
+        self.unlink_leg(track, key, position);
     }
 
-    fn unlink_leg(&mut self, track: TrackKey, leg: LegRef) {
+    fn unlink_leg(&mut self, track: TrackKey, session: SessionKey, leg: u32) {
         let Some(track) = self.table.get_mut(track) else { return };
-        if let Some(at) = track.legs.iter().position(|&other| other == leg) {
-            track.legs.swap_remove(at);
+        if track.remove_leg(session, leg) {
             self.legs -= 1;
         }
     }
@@ -260,6 +269,9 @@ impl Shard {
     pub(super) fn remove_session(&mut self, key: SessionKey) {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.wheel.disarm(key.slot);
+        if session.leave_data_queue() {
+            self.data_waiting.retain(|&waiting| waiting != key);
+        }
         self.by_id.remove(&session.id);
         for ufrag in session.ufrags() {
             self.demux.remove_ufrag(ufrag);
@@ -268,8 +280,7 @@ impl Shard {
             self.release_route(key, route, path);
         }
         for (position, leg) in session.sender.legs() {
-            let leg_ref = LegRef { session: key, leg: position };
-            self.unlink_leg(leg.track, leg_ref);
+            self.unlink_leg(leg.track, key, position);
         }
         for track in &session.receiver.tracks {
             self.drop_track(track.key);
@@ -299,5 +310,13 @@ impl Shard {
                 false => Vec::new(),
             },
         }
+    }
+}
+
+fn bounds(config: &LayerConfig) -> Bounds {
+    Bounds {
+        initial_bps: config.estimate_initial_bps as f64,
+        min_bps: config.estimate_min_bps as f64,
+        max_bps: config.estimate_max_bps as f64,
     }
 }

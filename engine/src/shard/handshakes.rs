@@ -7,6 +7,9 @@ use crate::drop_reason::DropReason;
 use crate::ids::SessionKey;
 use crate::session::Handshake;
 
+/// Content type of records with application data. Source: RFC 5246 §6.2.1.
+const APPLICATION_DATA: u8 = 23;
+
 impl Shard {
     /// Takes one DTLS datagram: now, or in a later turn when the time for handshakes, or this session's share of it, is spent.
     pub(super) fn handle_dtls(&mut self, now: Instant, key: SessionKey, datagram: &[u8]) {
@@ -15,6 +18,9 @@ impl Shard {
         };
         if !session.takes_dtls() {
             return self.drops.count(DropReason::BadDtls);
+        }
+        if datagram.first() == Some(&APPLICATION_DATA) && session.profile().is_some() {
+            return self.handle_data(now, key, datagram);
         }
         let share = &mut session.handshake_share;
         if share.turn != self.counters.turns {
@@ -55,7 +61,7 @@ impl Shard {
         self.after_handshake(now, key, outcome);
     }
 
-    fn after_handshake(&mut self, now: Instant, key: SessionKey, outcome: Handshake) {
+    pub(super) fn after_handshake(&mut self, now: Instant, key: SessionKey, outcome: Handshake) {
         match outcome {
             Handshake::Running => {}
             Handshake::Connected => self.connected(now, key),
@@ -65,6 +71,7 @@ impl Shard {
             let deadline = session.next_deadline();
             self.arm(key, deadline);
         }
+        self.serve_data(now, key);
     }
 
     /// The session has keys: say so, and ask for key frames of what it is to get.
@@ -73,10 +80,11 @@ impl Shard {
         let Some(profile) = session.profile() else { return };
         self.counters.sessions_connected += 1;
         let report = Report::Connected { session: session.id, profile };
-        let tracks: Vec<_> = session.sender.legs().map(|(_, leg)| leg.track).collect();
+        let legs = session.sender.legs();
+        let tracks: Vec<_> = legs.map(|(_, leg)| (leg.track, leg.layer)).collect();
         self.report(report);
-        for track in tracks {
-            self.request_keyframe(now, track);
+        for (track, layer) in tracks {
+            self.request_keyframe(now, track, layer);
         }
     }
 

@@ -7,6 +7,7 @@ use super::{budget, steering};
 use crate::call::table::HISTORY_SLOT_BYTES;
 use crate::config::EngineConfig;
 use crate::io::probe::Backend;
+use crate::sctp;
 
 /// One kind of memory: how many of how much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +30,7 @@ impl Pool {
 }
 
 /// Every pool under `config` with this back-end. Sessions and legs themselves are small and bounded by `sessions_max`.
-pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 5] {
+pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 7] {
     let shards = usize::from(config.shards);
     let pairs = shards * shards.saturating_sub(1);
     [
@@ -56,6 +57,18 @@ pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 5] {
             name: "history of one video track",
             count: config.history_packets,
             bytes_each: HISTORY_SLOT_BYTES,
+            at_start: false,
+        },
+        Pool {
+            name: "messages of one session's data channels",
+            count: 1,
+            bytes_each: sctp::RECEIVE_WINDOW as usize + sctp::WAITING_BYTES_MAX,
+            at_start: false,
+        },
+        Pool {
+            name: "data messages that wait for control",
+            count: shards,
+            bytes_each: budget::DATA_BYTES + sctp::MESSAGE_LEN_MAX,
             at_start: false,
         },
     ]

@@ -8,8 +8,10 @@ use crate::session::snapshot::SessionSnapshot;
 use crate::session_error::SessionError;
 use crate::srtp::Profile;
 
+pub use crate::sctp::DataKind;
+
 /// One wish of the control plane. Each is answered once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Makes a session.
     AddSession(Box<SessionParams>),
@@ -87,15 +89,6 @@ pub enum Command {
     },
 }
 
-/// What a message of a data channel is. Source: RFC 8831 §8.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DataKind {
-    /// UTF-8 text.
-    Text,
-    /// Bytes.
-    Binary,
-}
-
 /// What a command gives back.
 #[derive(Debug)]
 pub enum Answer {
@@ -143,7 +136,7 @@ pub enum Report {
         /// Its label.
         label: String,
     },
-    /// A data channel was closed by the peer.
+    /// A data channel is closed: by the peer, or because it broke a bound.
     ChannelClosed {
         /// The session.
         session: SessionId,
@@ -168,6 +161,22 @@ pub enum Report {
         /// Whose fault it was.
         error: SessionError,
     },
+}
+
+impl Report {
+    /// The session that it is about.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Connected { session, .. }
+            | Self::Disconnected { session }
+            | Self::Reconnected { session }
+            | Self::Voice { session, .. }
+            | Self::ChannelOpened { session, .. }
+            | Self::ChannelClosed { session, .. }
+            | Self::Data { session, .. }
+            | Self::Closed { session, .. } => *session,
+        }
+    }
 }
 
 /// One shard's state at a moment. Counters only grow.

@@ -33,12 +33,23 @@ impl Shard {
         let (source, index) = (received.source, received.index);
         let clock_rate_hz = received.clock_rate_hz;
         let plain = PlainRtp::read(bytes, source, index, clock_rate_hz, &track.extensions);
-        let Some(plain) = plain else {
+        let Some(mut plain) = plain else {
             return self.drops.count(DropReason::BadRtp);
         };
-        track.clock.on_packet(now, plain.timestamp, clock_rate_hz);
         // A muted track is listened to as well: its publisher may be told that nobody hears it.
         let (id, speech) = (track.id, track.hear(now, &plain));
+        plain.layer = received.layer;
+        let waiting = track.on_layer_packet(
+            now,
+            &mut plain,
+            bytes.len(),
+            &mut self.sessions,
+            &mut self.counters,
+        );
+        let Some(layer) = track.layers.get_mut(usize::from(received.layer)) else {
+            return self.drops.count(DropReason::UnknownSsrc);
+        };
+        layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
         let tally = &mut self.tallies[track.tally.index()];
         let is_timed = tally.is_timed() && !track.legs.is_empty();
         tally.packets_in += 1;
@@ -46,7 +57,7 @@ impl Shard {
         if track.muted {
             self.counters.rtp_packets_muted += 1;
         } else {
-            if let Some(history) = &mut track.history {
+            if let Some(history) = &mut layer.history {
                 history.store(source, index, bytes);
             }
             let begun = is_timed.then(clock::now);
@@ -71,6 +82,7 @@ impl Shard {
             let session = publisher.id;
             self.report(Report::Voice { session, track: id, active });
         }
+        self.request_keyframes(now, received.track, waiting);
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
@@ -91,10 +103,11 @@ impl Shard {
     fn fulfil(&mut self, now: Instant, key: SessionKey, wishes: &Wishes) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         for &ssrc in &wishes.reported {
-            if let Some((track, report)) = session.receiver.clock_of(ssrc)
+            if let Some((track, layer, report)) = session.receiver.clock_of(ssrc)
                 && let Some(track) = self.table.get_mut(track)
+                && let Some(layer) = track.layers.get_mut(usize::from(layer))
             {
-                track.clock.report = Some(report);
+                layer.clock.report = Some(report);
             }
         }
         for &(position, seq) in &wishes.resends {
@@ -108,19 +121,45 @@ impl Shard {
                 None => self.counters.rtx_missed += 1,
             }
         }
-        for &track in &wishes.keyframes {
-            self.request_keyframe(now, track);
+        for &(track, layer) in &wishes.keyframes {
+            self.request_keyframe(now, track, layer);
+        }
+        if wishes.estimated {
+            self.decide_layers(now, key);
         }
     }
 
-    /// Hands a wish for a key frame to the track's publisher.
-    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackKey) {
+    /// The estimate of a subscriber's path may have changed: which layers is it to get?
+    fn decide_layers(&mut self, now: Instant, key: SessionKey) {
+        let mut from = 0;
+        loop {
+            let Some(session) = self.sessions.get(key) else { return };
+            let Some(estimate) = session.sender.estimate() else { return };
+            let Some((position, track)) = session.sender.next_simulcast_leg(from) else { return };
+            from = position + 1;
+            let decided = self.table.get_mut(track);
+            let decided = decided.and_then(|t| t.decide_layer(now, key, position, estimate));
+            if let Some(layer) = decided {
+                self.request_keyframe(now, track, layer);
+            }
+        }
+    }
+
+    /// Hands a wish for a key frame of a layer to the track's publisher.
+    pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackKey, layer: u8) {
         let Some(track) = self.table.get(track) else { return };
         let (publisher, id) = (track.publisher, track.id);
         let Some(session) = self.sessions.get_mut(publisher) else { return };
-        session.request_keyframe(now, id, &mut self.egress, &mut self.counters);
+        session.request_keyframe(now, id, layer, &mut self.egress, &mut self.counters);
         let deadline = session.next_deadline();
         self.arm(publisher, deadline);
+    }
+
+    /// The same for each layer whose bit is set.
+    pub(super) fn request_keyframes(&mut self, now: Instant, track: TrackKey, layers: u8) {
+        for layer in (0..u8::BITS as u8).filter(|layer| layers & (1 << layer) != 0) {
+            self.request_keyframe(now, track, layer);
+        }
     }
 }
 
@@ -135,8 +174,13 @@ fn resend(
 ) -> Option<Result<usize, DropReason>> {
     let (track, source, index) = session.sender.wanted(position, seq)?;
     let track = table.get(track)?;
-    let bytes = track.history.as_ref()?.get(source, index)?;
+    // A source is of one layer only, so no other layer's history has packets of it.
+    let histories = track.layers.iter().filter_map(|layer| layer.history.as_ref());
+    let bytes = histories.into_iter().find_map(|history| history.get(source, index))?;
     // The clock rate is for numbering, and a retransmission is numbered already.
-    let plain = PlainRtp::read(bytes, source, index, 0, &track.extensions)?;
+    let mut plain = PlainRtp::read(bytes, source, index, 0, &track.extensions)?;
+    if let Some(simulcast) = &track.simulcast {
+        plain.read_picture(simulcast.format_of(plain.payload_type));
+    }
     Some(session.resend_media(now, position, &plain, egress))
 }

@@ -28,6 +28,7 @@ use crate::wire::classify::{Kind, classify};
 pub mod budget;
 mod checks;
 mod commands;
+mod data;
 pub mod demux;
 pub mod handle;
 mod handshakes;
@@ -39,6 +40,7 @@ pub mod steering;
 pub mod timer_wheel;
 
 use crate::session_error::SessionError;
+use data::data_bytes;
 use demux::{Demux, Owner};
 use handle::{Envelope, Reports};
 use mailbox::Report;
@@ -67,6 +69,10 @@ pub struct Shard {
     mailbox: MailboxReceiver<Envelope>,
     reports: Box<dyn Reports>,
     backlog: VecDeque<Report>,
+    /// Bytes of data messages in the backlog.
+    backlog_bytes: usize,
+    /// Sessions whose data channels have something to report; each once.
+    data_waiting: VecDeque<SessionKey>,
     closing_paths: Vec<PathId>,
     counters: ShardCounters,
     drops: DropCounters,
@@ -139,6 +145,8 @@ impl Shard {
             mailbox: parts.mailbox,
             reports: parts.reports,
             backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            data_waiting: VecDeque::new(),
             closing_paths: Vec::new(),
             counters: ShardCounters::default(),
             drops: DropCounters::default(),
@@ -159,10 +167,12 @@ impl Shard {
         let deferred = self.resume_handshakes(now);
         self.fire_timers(now, network);
         let commands = self.take_commands(now, network);
+        self.deliver_reports();
+        let data = self.resume_data(now);
         self.flush(network);
         self.steering.wake_touched();
         self.deliver_reports();
-        if received || steered || deferred || commands || self.steering.has_mail() {
+        if received || steered || deferred || commands || data || self.steering.has_mail() {
             return NextWake::Now;
         }
         let is_waiting = self.steering.is_waiting() || !self.backlog.is_empty();
@@ -332,6 +342,7 @@ impl Shard {
                 Due::Connected => self.connected(now, key),
                 Due::Ended(error) => self.end_session(now, key, error),
             }
+            self.serve_data(now, key);
             self.current = None;
         }
     }
@@ -373,15 +384,18 @@ impl Shard {
             self.counters.reports_lost += 1;
             return;
         }
+        self.backlog_bytes += data_bytes(&report);
         self.backlog.push_back(report);
     }
 
     fn deliver_reports(&mut self) {
         while let Some(report) = self.backlog.pop_front() {
+            let bytes = data_bytes(&report);
             if let Err(report) = self.reports.try_report(report) {
                 self.backlog.push_front(report);
                 break;
             }
+            self.backlog_bytes -= bytes;
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::wire::stun::{
     BindingRequest, Class, IntegrityKey, Message, TransactionId, write_binding_request,
 };
 
+use super::data::ClientChannels;
+
 /// What a client knows before it starts: what signalling would have told it.
 #[derive(Clone)]
 pub struct ClientParams {
@@ -50,6 +52,8 @@ pub struct Client {
     next_check: Option<Instant>,
     checks_answered: u64,
     closed: Option<SessionError>,
+    /// Its data channels.
+    pub data: ClientChannels,
     /// Media packets that were opened, in order of arrival. Emptied by whoever reads it.
     pub received: Vec<ReceivedRtp>,
     /// RTCP compounds that were opened, likewise.
@@ -93,6 +97,7 @@ impl Client {
             next_check: Some(now),
             checks_answered: 0,
             closed: None,
+            data: ClientChannels::new(params.dtls_role == DtlsRole::Active),
             received: Vec::new(),
             received_rtcp: Vec::new(),
             refused: 0,
@@ -136,7 +141,8 @@ impl Client {
 
     /// When [`Client::handle_timeout`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.next_check.into_iter().chain(self.dtls_deadline).min()
+        let data = self.data.next_deadline().filter(|_| self.is_connected());
+        self.next_check.into_iter().chain(self.dtls_deadline).chain(data).min()
     }
 
     /// Does what is due; `send` takes each outgoing datagram.
@@ -153,6 +159,34 @@ impl Client {
             dtls.handle_timeout(now);
             self.drive_dtls(now, send);
         }
+        self.serve_data(now, send);
+    }
+
+    /// Lets the data channels do what is due, and sends what they have to say: after anything was asked of them.
+    pub fn serve_data(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
+        if !self.is_connected() {
+            return;
+        }
+        self.data.handle_timeout(now);
+        while let Some(packet) = self.data.poll_packet(now) {
+            if let Some(dtls) = &mut self.dtls {
+                dtls.send_data(now, &packet);
+            }
+            self.drive_dtls(now, send);
+        }
+    }
+
+    /// Sends any bytes as application data.
+    pub fn send_application_data(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        send: &mut dyn FnMut(&[u8]),
+    ) {
+        if let Some(dtls) = &mut self.dtls {
+            dtls.send_data(now, bytes);
+        }
+        self.drive_dtls(now, send);
     }
 
     fn send_check(&mut self, send: &mut dyn FnMut(&[u8])) {
@@ -189,6 +223,7 @@ impl Client {
                     dtls.handle_datagram(now, datagram);
                 }
                 self.drive_dtls(now, send);
+                self.serve_data(now, send);
             }
             Some(Kind::Rtp) => self.handle_rtp(now, datagram),
             Some(Kind::Rtcp) => {
@@ -225,6 +260,7 @@ impl Client {
         loop {
             match dtls.poll(now, &mut datagram) {
                 Output::Datagram(len) => send(&datagram[..len]),
+                Output::Data(len) => self.data.handle_packet(now, &datagram[..len]),
                 Output::Connected(keys) => {
                     self.profile = Some(keys.profile);
                     self.inbound = Some(InboundSrtp::new(keys.profile, &keys.remote));

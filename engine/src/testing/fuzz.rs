@@ -8,16 +8,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::ids::{PayloadType, RtpTime, SeqNum, Ssrc};
 use crate::wire::classify::{Kind, classify as kind_of};
+use crate::wire::payload::PayloadFormat;
+use crate::wire::payload::vp8::{Descriptor, PictureNumbers};
 use crate::wire::rtcp::rr::ReportBlock;
 use crate::wire::rtcp::{self, Packet};
 use crate::wire::rtp::{FixedHeader, RtpHeader, RtpView, write_fixed_header};
 use crate::wire::rtp_ext::{ExtensionWriter, elements, needs_two_byte};
 use crate::wire::stun::{self, BindingRequest, IntegrityKey, Message, TransactionId};
 
+mod data;
 mod numbers;
 mod protected;
 mod shard;
 
+pub use data::sctp;
 pub use numbers::{arrivals, resends, rewriter};
 pub use protected::{dtls, srtp, srtp_index};
 pub use shard::shard;
@@ -177,6 +181,29 @@ pub fn rtp_ext(data: &[u8]) {
             assert!(elements(written_profile, &out[4..len]).eq(read.iter().copied()));
         }
     }
+}
+
+/// Looks for the start of a key frame in every format; what VP8 numbers are written read the same again, and nothing else changes.
+pub fn payload(data: &[u8]) {
+    for format in [PayloadFormat::Vp9, PayloadFormat::H264, PayloadFormat::Av1] {
+        assert!(!format.starts_keyframe(data) || data.len() > 1 || format == PayloadFormat::H264);
+    }
+    assert!(!PayloadFormat::Other.starts_keyframe(data));
+    let Some(descriptor) = Descriptor::read(data) else {
+        return assert!(!PayloadFormat::Vp8.starts_keyframe(data));
+    };
+    let mut written = data.to_vec();
+    descriptor.renumber(&mut written, descriptor.numbers);
+    assert_eq!(written, data, "its own numbers change nothing");
+    let ones = PictureNumbers { id: 0x7FFF, tl0: 0xFF };
+    descriptor.renumber(&mut written, ones);
+    let again = Descriptor::read(&written).expect("as long as before");
+    assert_eq!(again.starts_keyframe, descriptor.starts_keyframe);
+    assert!(
+        [0, 0x7F, 0x7FFF].contains(&again.numbers.id) && [0, 0xFF].contains(&again.numbers.tl0)
+    );
+    descriptor.renumber(&mut written, descriptor.numbers);
+    assert_eq!(written, data, "all but the numbers is as before");
 }
 
 /// Walks a compound; what can be written must read the same again.

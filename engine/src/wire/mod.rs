@@ -2,6 +2,7 @@
 
 pub mod classify;
 mod cursor;
+pub mod payload;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtp_ext;

@@ -26,6 +26,7 @@ fn protection_keeps_its_promises() {
     on_random_inputs(fuzz::srtp, 1_000, 400);
     on_random_inputs(fuzz::srtp_index, 500, 1_600);
     on_random_inputs(fuzz::dtls, 200, 1_600);
+    on_random_inputs(fuzz::sctp, 500, 1_600);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod bodies;
 mod call;
+mod data;
 mod hostile;
 mod malformed;
 mod simulation;
+mod simulcast;
 mod voice;
 mod world;

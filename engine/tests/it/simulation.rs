@@ -4,7 +4,13 @@
 
 use std::time::Duration;
 
+use sluice_engine::clock::Instant;
 use sluice_engine::config::EngineConfig;
+use sluice_engine::ids::ChannelId;
+use sluice_engine::sctp::dcep::Reliability;
+use sluice_engine::sctp::{ChannelEvent, DataKind};
+use sluice_engine::shard::mailbox::{Command, Report};
+use sluice_engine::testing::client::Client;
 
 use crate::world::{Conditions, Media, World};
 
@@ -46,6 +52,7 @@ fn one_call(seed: u64) -> u64 {
         jitter: Duration::from_millis(rng.u64(0..40)),
         delay: Duration::from_millis(rng.u64(1..30)),
     };
+    world.transport_cc = rng.bool();
     let calls = rng.u64(1..=2);
     for call in 1..=calls {
         let home = rng.usize(0..shards);
@@ -59,12 +66,14 @@ fn one_call(seed: u64) -> u64 {
         }
     }
     let rtx = rng.bool();
+    let mut talk = Talk::new(&mut world);
     world.connect_all();
     for call in 1..=calls {
         world.subscribe_all(call, rtx);
     }
     for _ in 0..rng.usize(1..=4) {
         world.run(Duration::from_millis(rng.u64(100..900)));
+        talk.go_on(&mut world);
         disturb(&mut world, &mut rng, rtx);
     }
     // The network recovers, and everyone who is left gets everything from here on.
@@ -83,6 +92,7 @@ fn one_call(seed: u64) -> u64 {
     world.run(Duration::from_secs(1));
     everyone_gets_everything(&world);
     numbers_are_consistent(&world);
+    talk.all_arrives(&mut world);
     for peer in 0..world.peers.len() {
         if !world.peers[peer].gone {
             world.leave(peer);
@@ -95,6 +105,91 @@ fn one_call(seed: u64) -> u64 {
         assert_eq!(world.shards[shard].network.open_paths(), 0, "seed {seed}: handles leak");
     }
     world.course
+}
+
+/// What the first peers and control say to each other over data channels, all along.
+struct Talk {
+    channels: Vec<ChannelId>,
+    /// How often each peer, and control to each peer, said something.
+    said: Vec<[u32; 2]>,
+}
+
+impl Talk {
+    fn new(world: &mut World) -> Self {
+        let open = |client: &mut Client, _: Instant, _: &mut dyn FnMut(&[u8])| {
+            client.data.open("talk", false, Reliability::Reliable)
+        };
+        let peers = world.peers.len();
+        let channels = (0..peers).map(|peer| world.with_client(peer, open)).collect();
+        Self { channels, said: vec![[0; 2]; peers] }
+    }
+
+    fn go_on(&mut self, world: &mut World) {
+        for (peer, &channel) in self.channels.iter().enumerate() {
+            if world.peers[peer].gone {
+                continue;
+            }
+            for _ in 0..5 {
+                let [peers, ours] = &mut self.said[peer];
+                let kind = DataKind::Binary;
+                let theirs = world.with_client(peer, |client, now, send| {
+                    let taken = client.data.send(channel, kind, sentence(*peers)).is_ok();
+                    client.serve_data(now, send);
+                    taken
+                });
+                *peers += u32::from(theirs);
+                let (home, session) = (world.peers[peer].home, world.peers[peer].session);
+                let command = Command::SendData { session, channel, kind, bytes: sentence(*ours) };
+                // Before its channel is open a peer cannot be talked to.
+                *ours += u32::from(world.command(home, command).is_ok());
+            }
+        }
+    }
+
+    fn all_arrives(&self, world: &mut World) {
+        let arrived = |world: &World| {
+            let reports = world.reports.lock().expect("unpoisoned");
+            let present = self.channels.iter().zip(&world.peers).zip(&self.said);
+            present.filter(|((_, peer), _)| !peer.gone).all(|((channel, peer), said)| {
+                let theirs = reports.iter().filter_map(|report| match report {
+                    Report::Data { session, channel: on, bytes, .. }
+                        if *session == peer.session =>
+                    {
+                        Some((on, bytes))
+                    }
+                    _ => None,
+                });
+                let ours = peer.client.data.events.iter().filter_map(|event| match event {
+                    ChannelEvent::Message(on, _, bytes) => Some((on, bytes)),
+                    _ => None,
+                });
+                is_whole(theirs, *channel, said[0]) && is_whole(ours, *channel, said[1])
+            })
+        };
+        world.run_until(Duration::from_secs(30), "all that was said", arrived);
+    }
+}
+
+/// Whether `count` sentences have arrived; panics when one is not the next.
+fn is_whole<'a>(
+    heard: impl Iterator<Item = (&'a ChannelId, &'a Vec<u8>)>,
+    channel: ChannelId,
+    count: u32,
+) -> bool {
+    let mut next = 0;
+    for (&on, bytes) in heard {
+        assert_eq!(on, channel);
+        assert_eq!(*bytes, sentence(next), "a sentence is damaged or out of order");
+        next += 1;
+    }
+    assert!(next <= count, "a sentence that nobody said");
+    next == count
+}
+
+fn sentence(n: u32) -> Vec<u8> {
+    let mut bytes = n.to_be_bytes().to_vec();
+    bytes.resize(4 + n as usize * 331 % 4_000, n as u8);
+    bytes
 }
 
 fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime, WallClock};
 use sluice_engine::command_error::CommandError;
 use sluice_engine::config::EngineConfig;
@@ -31,9 +33,14 @@ use sluice_engine::shard::{NextWake, Shard, ShardParts};
 use sluice_engine::testing::client::{Client, ClientParams};
 use sluice_engine::testing::net::SimNetwork;
 use sluice_engine::wire::classify::{Kind, classify};
+use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::{self, Packet, nack, pli, rr};
 use sluice_engine::wire::rtp::{FixedHeader, RtpHeader, RtpView, write_fixed_header};
 use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter};
+
+mod simulcast;
+
+pub use simulcast::{Layered, Link, Part};
 
 /// What the network does to each datagram.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +92,10 @@ pub struct World {
     pub shards: Vec<SimShard>,
     pub peers: Vec<Peer>,
     pub reports: Arc<Mutex<Vec<Report>>>,
+    /// Whether control takes no reports for now.
+    pub reports_stuck: Arc<AtomicBool>,
+    /// Whether sessions made from here on may have data channels.
+    pub data_channels: bool,
     server: Identity,
     queue: BinaryHeap<Flight>,
     order: u64,
@@ -97,6 +108,8 @@ pub struct World {
     highest: HashMap<(usize, Ssrc), ExtSeqNum>,
     /// Publishers change their SSRCs, and with them the shift of their timestamps.
     pub sources_change: bool,
+    /// Legs carry transport-wide numbers, and receivers tell when they came.
+    pub transport_cc: bool,
     /// Turns of a shard in a millisecond; one that has not come to rest by then is overloaded. 0: as many as it takes.
     pub turns_max: usize,
     /// Bytes that the shards sent to each address.
@@ -138,6 +151,13 @@ pub struct Peer {
     pub nacks: usize,
     /// Whether losses are asked for again.
     pub repairs: bool,
+    /// What the peer publishes in simulcast.
+    pub layered: Option<Layered>,
+    /// The way to the peer, where it is a narrow one.
+    pub link: Option<Link>,
+    /// What came of tracks in simulcast, by leg and number.
+    pub parts: BTreeMap<Ssrc, BTreeMap<u64, Part>>,
+    arrivals: ArrivalLog,
 }
 
 pub struct Publication {
@@ -193,10 +213,14 @@ impl Ord for Flight {
     }
 }
 
-struct Collect(Arc<Mutex<Vec<Report>>>);
+/// Takes reports, unless control is to be slow.
+struct Collect(Arc<Mutex<Vec<Report>>>, Arc<AtomicBool>);
 
 impl Reports for Collect {
     fn try_report(&mut self, report: Report) -> Result<(), Report> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(report);
+        }
         self.0.lock().expect("unpoisoned").push(report);
         Ok(())
     }
@@ -213,6 +237,7 @@ impl World {
     pub fn new(seed: u64, shards: usize, config: EngineConfig) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let reports = Arc::new(Mutex::new(Vec::new()));
+        let reports_stuck = Arc::new(AtomicBool::new(false));
         let server = identity(0, seed);
         let wall = WallClock::fixed(now, NtpTime(3_900_000_000 << 32));
         let shards = Steering::mesh(shards).into_iter().enumerate().map(|(index, steering)| {
@@ -225,7 +250,7 @@ impl World {
                 seed: seed.wrapping_add(index as u64),
                 steering,
                 mailbox: orders,
-                reports: Box::new(Collect(Arc::clone(&reports))),
+                reports: Box::new(Collect(Arc::clone(&reports), Arc::clone(&reports_stuck))),
             };
             SimShard { shard: Shard::new(now, parts), network: SimNetwork::default(), mailbox }
         });
@@ -237,6 +262,8 @@ impl World {
             shards: shards.collect(),
             peers: Vec::new(),
             reports,
+            reports_stuck,
+            data_channels: true,
             server,
             queue: BinaryHeap::new(),
             order: 0,
@@ -246,6 +273,7 @@ impl World {
             sealed_rtcp: HashMap::new(),
             highest: HashMap::new(),
             sources_change: false,
+            transport_cc: false,
             turns_max: 0,
             sent_to: HashMap::new(),
             course: 0,
@@ -289,7 +317,7 @@ impl World {
         };
         let active = at % 4 == 3;
         let params = SessionParams {
-            data_channels: false,
+            data_channels: self.data_channels,
             session,
             call: CallId(call),
             local_ice: local.clone(),
@@ -329,6 +357,10 @@ impl World {
             plis: 0,
             nacks: 0,
             repairs: true,
+            layered: None,
+            link: None,
+            parts: BTreeMap::new(),
+            arrivals: ArrivalLog::new(),
         });
         at
     }
@@ -363,6 +395,7 @@ impl World {
         let codec = CodecParams {
             payload_type: if media == Media::Audio { AUDIO } else { VIDEO },
             clock_rate_hz: if media == Media::Audio { 48_000 } else { 90_000 },
+            format: PayloadFormat::Other,
             rtx: (media == Media::Video).then_some(VIDEO_RTX),
             nack: media == Media::Video,
             pli: media == Media::Video,
@@ -419,6 +452,9 @@ impl World {
         let mut extensions = ExtensionMap::default();
         extensions.set(Extension::Mid, 9);
         extensions.set(Extension::AudioLevel, 2);
+        if self.transport_cc {
+            extensions.set(Extension::TransportCc, 12);
+        }
         let params = LegParams {
             leg,
             track,
@@ -449,8 +485,9 @@ impl World {
             .collect();
         for &subscriber in &members {
             for &publisher in members.iter().filter(|&&p| p != subscriber) {
-                let tracks: Vec<_> =
-                    self.peers[publisher].publications.iter().map(|p| p.track).collect();
+                let Peer { publications, layered, .. } = &self.peers[publisher];
+                let tracks = publications.iter().map(|p| p.track);
+                let tracks: Vec<_> = tracks.chain(layered.iter().map(|l| l.track)).collect();
                 for track in tracks {
                     let has = self.peers[subscriber].subscriptions.iter().any(|s| s.track == track);
                     if !has {
@@ -547,12 +584,19 @@ impl World {
         let millis = self.now.since(Instant::from_start(Duration::ZERO)).as_millis() as u64;
         let step = [self.course, millis, self.order, bytes[0].into()].map(u64::to_be_bytes);
         self.course = fnv(step.as_flattened());
+        let mut passed = Some(self.now);
+        if let Destination::Peer(peer) = to
+            && let Some(link) = &mut self.peers[peer].link
+        {
+            passed = link.pass(self.now, bytes.len());
+        }
+        let Some(passed) = passed else { return };
         let copies = 1 + usize::from(self.rng.f64() < duplicate);
         for _ in 0..copies {
             if self.rng.f64() < loss {
                 continue;
             }
-            let mut at = self.now + delay;
+            let mut at = passed + delay;
             if self.rng.f64() < reorder {
                 at = at + jitter.mul_f64(self.rng.f64());
             }
@@ -595,6 +639,18 @@ impl World {
         self.send_all(peer, out);
     }
 
+    /// Has a peer's client do something, and sends what comes of it.
+    pub fn with_client<T>(
+        &mut self,
+        peer: usize,
+        act: impl FnOnce(&mut Client, Instant, &mut dyn FnMut(&[u8])) -> T,
+    ) -> T {
+        let mut out = Vec::new();
+        let done = act(&mut self.peers[peer].client, self.now, &mut |d| out.push(d.to_vec()));
+        self.send_all(peer, out);
+        done
+    }
+
     fn send_all(&mut self, peer: usize, datagrams: Vec<Vec<u8>>) {
         let Peer { address, kernel_shard, .. } = self.peers[peer];
         let route = Route { transport: Transport::Udp, local: 0, remote: address };
@@ -607,6 +663,8 @@ impl World {
     fn take_in(&mut self, at: usize, out: &mut Vec<Vec<u8>>) {
         let seed = self.seed;
         let now = self.now;
+        let layered: Vec<_> =
+            self.peers.iter().filter_map(|p| p.layered.as_ref().map(|l| l.track)).collect();
         let received = std::mem::take(&mut self.peers[at].client.received);
         for rtp in received {
             let view = RtpView::parse(&rtp.packet).expect("the server sends well-formed packets");
@@ -624,23 +682,39 @@ impl World {
                 // A leg that was just removed may still have packets on the way.
                 (None, None) => continue,
             };
-            let content = Content::read(payload).unwrap_or_else(|| panic!("seed {seed}: damaged"));
-            assert_eq!(content.call, peer.call.0, "seed {seed}: a packet of another call");
-            assert_ne!(content.session, peer.session.0, "seed {seed}: a peer's own packet");
-            assert_eq!(content.track, subscription.track.0, "seed {seed}: not this leg's track");
+            let track = subscription.track;
+            let ssrc = subscription.ssrc;
+            let mut audio_level = None;
             if let Some((profile, block)) = view.extension() {
                 for (id, value) in sluice_engine::wire::rtp_ext::elements(profile, block) {
                     match id {
                         9 => assert_eq!(value, subscription.mid.as_bytes(), "seed {seed}"),
-                        2 => {
-                            let level = [level(content.counter)];
-                            assert_eq!(value, level, "seed {seed}: the audio level is kept");
+                        2 => audio_level = Some(value),
+                        12 if self.transport_cc => {
+                            let seq = u16::from_be_bytes(value.try_into().expect("two bytes"));
+                            peer.arrivals.on_packet(now, seq);
                         }
                         other => panic!("seed {seed}: extension {other} was not negotiated"),
                     }
                 }
             }
-            let ssrc = subscription.ssrc;
+            if layered.contains(&track) {
+                let index = peer.note_video(now, ssrc, index, view.payload());
+                let whole = peer.take_part(now, ssrc, index, &header, payload);
+                assert!(whole.is_some(), "seed {seed}: damaged");
+                let fresh = (header.timestamp, now, 90_000);
+                let newest = peer.newest.entry(ssrc).or_insert(fresh);
+                if header.timestamp.since(newest.0) > 0 {
+                    *newest = fresh;
+                }
+                continue;
+            }
+            let content = Content::read(payload).unwrap_or_else(|| panic!("seed {seed}: damaged"));
+            assert_eq!(content.call, peer.call.0, "seed {seed}: a packet of another call");
+            assert_ne!(content.session, peer.session.0, "seed {seed}: a peer's own packet");
+            assert_eq!(content.track, track.0, "seed {seed}: not this leg's track");
+            let level = [level(content.counter)];
+            assert!(audio_level.is_none_or(|l| l == level), "seed {seed}: the audio level is kept");
             let published = content.counter.wrapping_mul(content.media.ticks());
             let shift = header.timestamp.0.wrapping_sub(published);
             let known = *peer.shifts.entry(ssrc).or_insert(shift);
@@ -657,19 +731,7 @@ impl World {
             let got = peer.got.entry((content.session, content.media)).or_default();
             got.push(content.counter);
             if content.media == Media::Video && peer.repairs {
-                let fresh = || (MissingList::new(), ExtSeqNum(0));
-                let (missing, highest) = peer.missing.entry(ssrc).or_insert_with(fresh);
-                match index {
-                    Some(index) => {
-                        *highest = (*highest).max(index);
-                        missing.on_packet(now, index);
-                    }
-                    None => {
-                        let payload = view.payload();
-                        let osn = SeqNum(u16::from_be_bytes([payload[0], payload[1]]));
-                        missing.on_packet(now, ExtSeqNum::nearest(osn, *highest));
-                    }
-                }
+                peer.note_video(now, ssrc, index, view.payload());
             }
         }
         let compounds = std::mem::take(&mut self.peers[at].client.received_rtcp);
@@ -681,10 +743,15 @@ impl World {
                         let lost: Vec<_> = wanted.lost().collect();
                         self.peers[at].nacks += lost.len();
                         self.peers[at].resend(wanted.media(), &lost, out);
+                        self.peers[at].resend_layer(wanted.media(), &lost, out);
                     }
                     Packet::Pli { media, .. } => {
+                        let layer = self.peers[at].layer_of(media).map(|layer| layer.on_pli());
                         let known = self.peers[at].publications.iter().any(|p| p.ssrc == media);
-                        assert!(known, "seed {seed}: PLI for a stream nobody publishes");
+                        assert!(
+                            known || layer.is_some(),
+                            "seed {seed}: PLI for a stream nobody publishes"
+                        );
                         self.peers[at].plis += 1;
                     }
                     Packet::SenderReport(report) => {
@@ -726,12 +793,17 @@ impl World {
             for publication in &mut peer.publications {
                 publication.next_at = publication.next_at.max(now);
             }
+            if let Some(layered) = &mut peer.layered {
+                layered.not_before(now);
+            }
         } else {
             peer.send_media(now, &mut out);
+            peer.send_layers(now, &mut out);
             if peer.next_feedback <= now {
                 peer.next_feedback = now + Duration::from_millis(20);
                 peer.send_feedback(now, &mut out);
             }
+            peer.send_transport_feedback(now, &mut out);
         }
         self.send_all(at, out);
     }
@@ -789,7 +861,30 @@ impl Peer {
             if let Some(publication) = reported {
                 publication.is_reported_on = true;
             }
+            if let Some(layer) = self.layer_of(block.ssrc) {
+                layer.on_reported();
+            }
         }
+    }
+
+    /// Notes a packet of video, so that what is missing can be asked for; returns its number on the leg. `index` is `None` for a
+    /// repair, whose payload begins with the number.
+    fn note_video(
+        &mut self,
+        now: Instant,
+        ssrc: Ssrc,
+        index: Option<ExtSeqNum>,
+        payload: &[u8],
+    ) -> ExtSeqNum {
+        let fresh = || (MissingList::new(), ExtSeqNum(0));
+        let (missing, highest) = self.missing.entry(ssrc).or_insert_with(fresh);
+        let index = index.unwrap_or_else(|| {
+            let osn = SeqNum(u16::from_be_bytes([payload[0], payload[1]]));
+            ExtSeqNum::nearest(osn, *highest)
+        });
+        *highest = (*highest).max(index);
+        missing.on_packet(now, index);
+        index
     }
 
     fn send_media(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {

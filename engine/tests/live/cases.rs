@@ -9,6 +9,8 @@ use sluice_engine::command_error::CommandError;
 use sluice_engine::config::BackendChoice;
 use sluice_engine::drop_reason::DropReason;
 use sluice_engine::io::probe::probe;
+use sluice_engine::sctp::dcep::Reliability;
+use sluice_engine::sctp::{ChannelEvent, DataKind};
 use sluice_engine::session_error::SessionError;
 use sluice_engine::shard::handle::{Engine, Reports};
 use sluice_engine::shard::mailbox::{Answer, Command, Report};
@@ -48,6 +50,7 @@ for_each_engine! {
     an_ice_restart_keeps_the_media_whole
     an_ice_restart_brings_back_whoever_lost_consent
     media_follows_a_client_to_another_address
+    data_channels_carry_messages_over_udp_and_tcp
 }
 
 fn run(kind: Kind, test: fn(Kind)) {
@@ -407,4 +410,37 @@ fn media_follows_a_client_to_another_address(kind: Kind) {
 fn steered(world: &World) -> u64 {
     let shards = 0..world.engine.shards().len();
     shards.map(|shard| world.snapshot(shard).counters.steered_out).sum()
+}
+
+fn data_channels_carry_messages_over_udp_and_tcp(kind: Kind) {
+    let mut world = World::new(kind.config());
+    let home = world.engine.shards().len() - 1;
+    let (udp, tcp) = (Link::udp(world.udp()), Link::tcp(world.tcp()));
+    let peers = [world.join(home, udp), world.join(home, tcp)];
+    world.connect_all();
+    for peer in peers {
+        let channel = world.peers[peer].with_client(|client, now, send| {
+            let channel = client.data.open("dc", false, Reliability::Reliable);
+            client.serve_data(now, send);
+            channel
+        });
+        let session = world.peers[peer].session;
+        let opened = Report::ChannelOpened { session, channel, label: "dc".to_owned() };
+        world.run_until("the channel", |world| world.reported(|report| *report == opened));
+        // Several windows of the congestion control either way.
+        let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+        world.peers[peer].with_client(|client, now, send| {
+            client.data.send(channel, DataKind::Binary, bytes.clone()).expect("an open channel");
+            client.serve_data(now, send);
+        });
+        let kind = DataKind::Binary;
+        let command = Command::SendData { session, channel, kind, bytes: bytes.clone() };
+        assert!(matches!(world.command(home, command), Ok(Answer::Done)));
+        let said = Report::Data { session, channel, kind, bytes: bytes.clone() };
+        let heard = ChannelEvent::Message(channel, kind, bytes);
+        world.run_until("messages", |world| {
+            world.reported(|report| *report == said)
+                && world.peers[peer].client.data.events.contains(&heard)
+        });
+    }
 }

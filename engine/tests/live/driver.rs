@@ -20,6 +20,7 @@ use sluice_engine::session::params::{
 use sluice_engine::shard::handle::{Engine, Reply, Reports};
 use sluice_engine::shard::mailbox::{Answer, Command, Report, ShardSnapshot};
 use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::{self, Packet};
 use sluice_engine::wire::rtp::{FixedHeader, RtpView, write_fixed_header};
 use sluice_engine::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter};
@@ -282,7 +283,7 @@ impl World {
         let (local, remote) = (self.credentials(home), self.credentials(home));
         let at = self.peers.len();
         let params = SessionParams {
-            data_channels: false,
+            data_channels: true,
             session,
             call: CallId(1),
             local_ice: local.clone(),
@@ -324,6 +325,7 @@ impl World {
         let codec = CodecParams {
             payload_type: if video { VIDEO } else { AUDIO },
             clock_rate_hz: if video { 90_000 } else { 48_000 },
+            format: PayloadFormat::Other,
             rtx: None,
             nack: video,
             pli: video,
@@ -495,6 +497,15 @@ impl Peer {
                 publication.send_due(now, self.session, client, link);
             }
         }
+    }
+
+    /// Has the client do something, and sends what comes of it.
+    pub fn with_client<T>(
+        &mut self,
+        act: impl FnOnce(&mut Client, Instant, &mut dyn FnMut(&[u8])) -> T,
+    ) -> T {
+        let Self { client, link, .. } = self;
+        act(client, clock::now(), &mut |datagram: &[u8]| link.send(datagram))
     }
 
     fn take_in(&mut self) {

@@ -1,5 +1,7 @@
 //! What is told apart by rtcd's labels, and by which words.
 
+use crate::rtcd::track_class::TrackClass;
+
 /// What a peer connection became.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnState {
@@ -58,7 +60,7 @@ impl ErrorKind {
 }
 
 /// Which way something goes, as the server sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
     /// To the server.
     In,
@@ -75,28 +77,15 @@ impl Direction {
     }
 }
 
-/// What a published track shows or lets hear.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TrackClass {
-    /// A microphone.
-    Voice,
-    /// The sound of a shared screen.
-    ScreenAudio,
-    /// A shared screen.
-    Screen,
-    /// A camera.
-    Camera,
-}
-
 impl TrackClass {
-    pub(super) const ALL: [Self; 4] = [Self::Voice, Self::ScreenAudio, Self::Screen, Self::Camera];
+    pub(super) const ALL: [Self; 4] = [Self::Voice, Self::ScreenAudio, Self::Screen, Self::Video];
 
     /// As a type of write times, where rtcd counts cameras as screens.
     pub(super) fn write_type(self) -> &'static str {
         match self {
             Self::Voice => "voice",
             Self::ScreenAudio => "screen-audio",
-            Self::Screen | Self::Camera => "screen",
+            Self::Screen | Self::Video => "screen",
         }
     }
 
@@ -104,7 +93,7 @@ impl TrackClass {
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Voice | Self::ScreenAudio => "audio",
-            Self::Screen | Self::Camera => "video",
+            Self::Screen | Self::Video => "video",
         }
     }
 }

@@ -116,7 +116,7 @@ fn histograms_have_the_buckets_of_rtcd() {
 fn tallies_of_all_shards_are_added_by_client_and_type() {
     let metrics = RtcdMetrics::default();
     let at = |group, class| metrics.tally(group, class).index();
-    let (screen, camera) = (at("g", TrackClass::Screen), at("g", TrackClass::Camera));
+    let (screen, camera) = (at("g", TrackClass::Screen), at("g", TrackClass::Video));
     let voice = at("h", TrackClass::Voice);
     let mut first = vec![TrackTally::default(); 16];
     first[screen] = TrackTally { packets_in: 1, bytes_in: 100, ..TrackTally::default() };

@@ -20,7 +20,7 @@ impl Drop for Browser {
 }
 
 fn launch(port: u16) -> Browser {
-    let profile = std::env::temp_dir().join(format!("sluice-sdp-{}", std::process::id()));
+    let profile = std::env::temp_dir().join(format!("sluice-sdp-{}-{port}", std::process::id()));
     let child = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
         .arg("--autoplay-policy=no-user-gesture-required")
@@ -34,7 +34,7 @@ fn launch(port: u16) -> Browser {
 }
 
 /// Reads one request and answers it; the body of `/done` ends the conversation.
-fn serve(stream: TcpStream, session: &mut Negotiator) -> Option<String> {
+fn serve(stream: TcpStream, page: &str, session: &mut Negotiator) -> Option<String> {
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     reader.read_line(&mut request).ok()?;
@@ -54,6 +54,7 @@ fn serve(stream: TcpStream, session: &mut Negotiator) -> Option<String> {
     let body = String::from_utf8(body).unwrap();
     let path = request.split(' ').nth(1).unwrap_or("/");
     let (status, text) = match respond(path, &body, session) {
+        Ok(_) if path == "/" => (200, page.to_owned()),
         Ok(text) => (200, text),
         Err(error) => (400, error),
     };
@@ -69,7 +70,6 @@ fn serve(stream: TcpStream, session: &mut Negotiator) -> Option<String> {
 fn respond(path: &str, body: &str, session: &mut Negotiator) -> Result<String, String> {
     let said = |error: NegotiationError| format!("{error}\n{body}");
     match path {
-        "/" => return Ok(include_str!("chromium.html").to_owned()),
         "/offer" => {
             let negotiated = session.handle_offer(body).map_err(said)?;
             check_ours(&negotiated.answer);
@@ -88,6 +88,7 @@ fn respond(path: &str, body: &str, session: &mut Negotiator) -> Result<String, S
         },
         "/remove" => drop(session.remove_track(TrackId(body.parse().unwrap()))),
         "/restart" => drop(session.restart_ice()),
+        "/rollback" => session.rollback_offer(),
         _ => {}
     }
     Ok(String::new())
@@ -97,7 +98,10 @@ fn names(changes: &[Change]) -> String {
     let name = |change: &Change| match change {
         Change::RestartIce { .. } => "RestartIce".to_owned(),
         Change::SetRemote(_) => "SetRemote".to_owned(),
-        Change::Publish { params, .. } => format!("Publish({})", params.mid.as_str()),
+        Change::Publish { params, .. } => {
+            let layers = params.layers.iter().map(|rid| format!(" {}", rid.as_str()));
+            format!("Publish({}{})", params.mid.as_str(), layers.collect::<String>())
+        }
         Change::Unpublish(_) => "Unpublish".to_owned(),
         Change::AddLeg(leg) => format!("AddLeg({} in {})", leg.track, leg.mid.as_str()),
         Change::RemoveLeg(_) => "RemoveLeg".to_owned(),
@@ -105,18 +109,23 @@ fn names(changes: &[Change]) -> String {
     changes.iter().map(name).collect::<Vec<_>>().join(" ")
 }
 
+/// Lets Chromium run `page` against `session`; what it noted.
+fn converse(page: &str, session: &mut Negotiator) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _browser = launch(listener.local_addr().unwrap().port());
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        if let Some(log) = serve(stream, page, session) {
+            return log;
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs Chromium"]
 fn chromium_negotiates_through_a_whole_session() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _browser = launch(listener.local_addr().unwrap().port());
     let mut session = negotiator(Policy::NATIVE);
-    let log = loop {
-        let (stream, _) = listener.accept().unwrap();
-        if let Some(log) = serve(stream, &mut session) {
-            break log;
-        }
-    };
+    let log = converse(include_str!("chromium.html"), &mut session);
     let own = "0:audio:sendonly 1:video:sendonly";
     let rest =
         "s0:audio:recvonly s1:video:sendrecv s2:video:recvonly s3:video:recvonly s4:audio:recvonly";
@@ -141,4 +150,30 @@ fn chromium_negotiates_through_a_whole_session() {
     assert_eq!(log.lines().collect::<Vec<_>>(), expected, "\n{log}");
     // Two of its own and five of ours, the stopped one filled again.
     assert_eq!(session.agreed.sections.len(), 7);
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn chromium_negotiates_as_a_client_of_rtcd() {
+    let mut session = negotiator(Policy::RTCD);
+    let log = converse(include_str!("chromium_rtcd.html"), &mut session);
+    let own = "1:audio:sendonly 2:video:sendonly";
+    let voices = "s0:audio:recvonly s1:audio:recvonly";
+    let three = format!("{voices} s2:video:recvonly");
+    let five = format!("{three} s3:audio:recvonly s4:audio:recvonly");
+    let expected = [
+        "data = SetRemote | ".to_owned(),
+        "microphone = Publish(1) | 1:audio:sendonly".to_owned(),
+        format!("screen = Publish(2 l h) | {own}"),
+        format!("voices = AddLeg(1 in s0) AddLeg(2 in s1) | {own} {voices}"),
+        format!("screen goes on = AddLeg(3 in s2) | {own} {three}"),
+        format!("after an answer too late = AddLeg(4 in s3) | {own} {three} s3:audio:recvonly"),
+        format!("after an offer that was lost = AddLeg(5 in s4) | {own} {five}"),
+        format!("unshare = Unpublish | 1:audio:sendonly 2:video:inactive {five}"),
+        "layers = l h".to_owned(),
+        "names = session-1/audio session-2/audio session-3/video session-4/audio session-5/audio"
+            .to_owned(),
+    ];
+    assert_eq!(log.lines().collect::<Vec<_>>(), expected, "\n{log}");
+    assert!(session.has_data_channel());
 }

@@ -204,7 +204,9 @@ fn ufrag(sdp: &str) -> Option<String> {
 }
 
 fn is_format_line(line: &str) -> bool {
-    ["a=rtpmap", "a=fmtp", "a=rtcp-fb", "a=extmap:"].iter().any(|prefix| line.starts_with(prefix))
+    ["a=rtpmap", "a=fmtp", "a=rtcp-fb", "a=extmap:", "a=sctp-port", "a=max-message-size"]
+        .iter()
+        .any(|prefix| line.starts_with(prefix))
 }
 
 fn own_formats(media: &str) -> Vec<String> {
@@ -215,6 +217,11 @@ fn own_formats(media: &str) -> Vec<String> {
             "a=fmtp:111 minptime=10;useinbandfec=1",
             "a=rtpmap:63 red/48000/2",
             "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid",
+        ],
+        "application" => vec![
+            "m=application 9 UDP/DTLS/SCTP webrtc-datachannel",
+            "a=sctp-port:5000",
+            "a=max-message-size:262144",
         ],
         _ => vec![
             "m=video 9 UDP/TLS/RTP/SAVPF 96 97 98 99",

@@ -5,7 +5,7 @@ use super::*;
 
 /// Everything at once: an offer in each kind of session, an answer, a fragment.
 fn feed(text: &str) {
-    for policy in [Policy::NATIVE, Policy::WHIP, Policy::WHEP] {
+    for policy in [Policy::NATIVE, Policy::WHIP, Policy::WHEP, Policy::RTCD] {
         let mut session = negotiator(policy);
         session.add_track(video_track(1));
         session.add_track(audio_track(2));

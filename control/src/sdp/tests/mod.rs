@@ -5,6 +5,7 @@ mod client;
 mod hostile;
 mod peers;
 mod renegotiation;
+mod rtcd;
 mod sequences;
 
 use sluice_engine::dtls::{Fingerprint, HashFunction};
@@ -13,7 +14,8 @@ use sluice_engine::ids::{LegId, PayloadType, TrackId};
 use sluice_engine::session::params::{LegParams, MediaKind, RemoteParams, TrackParams};
 
 use super::codecs::{Codec, CodecName, Feedback, known_fmtp};
-use super::negotiator::{Change, LocalTransport, Negotiator, Policy, RemoteTrack, Supply};
+use super::negotiator::{Change, LocalTransport, Negotiator, RemoteTrack, Supply};
+use super::policy::Policy;
 use super::{NegotiationError, host_candidates};
 
 pub(super) const CHROME_SENDRECV: &str = include_str!("../fixtures/chrome_sendrecv.sdp");
@@ -32,8 +34,15 @@ pub(super) const AIORTC_PLAY: &str = include_str!("../fixtures/aiortc_play.sdp")
 pub(super) const AIORTC_ANSWER: &str = include_str!("../fixtures/aiortc_answer.sdp");
 pub(super) const FIREFOX: &str = include_str!("../fixtures/firefox_sendrecv.sdp");
 pub(super) const ENCODER: &str = include_str!("../fixtures/whip_encoder.sdp");
+/// One session of a client of rtcd: its data channel, then a microphone, then a screen in two layers.
+pub(super) const RTCD_DATA: &str = include_str!("../fixtures/rtcd_chrome_1_data.sdp");
+pub(super) const RTCD_MICROPHONE: &str = include_str!("../fixtures/rtcd_chrome_2_microphone.sdp");
+pub(super) const RTCD_SIMULCAST: &str =
+    include_str!("../fixtures/rtcd_chrome_3_screen_simulcast.sdp");
+/// A data channel, and a screen twice: with all codecs, and with AV1 alone.
+pub(super) const RTCD_AV1: &str = include_str!("../fixtures/rtcd_chrome_screen_av1.sdp");
 
-pub(super) const ALL_FIXTURES: [&str; 13] = [
+pub(super) const ALL_FIXTURES: [&str; 16] = [
     CHROME_SENDRECV,
     CHROME_SENDONLY,
     CHROME_RECVONLY,
@@ -42,6 +51,9 @@ pub(super) const ALL_FIXTURES: [&str; 13] = [
     CHROME_FIRST,
     CHROME_STOPPED,
     CHROME_REUSED,
+    RTCD_MICROPHONE,
+    RTCD_SIMULCAST,
+    RTCD_AV1,
     AIORTC_PUBLISH,
     AIORTC_PLAY,
     AIORTC_ANSWER,
@@ -132,7 +144,9 @@ pub(super) fn audio_track(track: u64) -> RemoteTrack {
         kind: MediaKind::Audio,
         codecs: vec![codec(CodecName::Opus, 109, "minptime=10;useinbandfec=1")],
         stream: format!("session-{track}"),
+        name: format!("track-{track}"),
         label: "microphone".to_owned(),
+        source_stream: None,
     }
 }
 
@@ -149,7 +163,9 @@ pub(super) fn video_track(track: u64) -> RemoteTrack {
             ),
         ],
         stream: format!("session-{track}"),
+        name: format!("track-{track}"),
         label: "camera".to_owned(),
+        source_stream: None,
     }
 }
 
@@ -222,7 +238,10 @@ pub(super) fn check_ours(sdp: &str) {
         if media.port == 0 {
             continue;
         }
-        assert!(media.has_attribute("rtcp-mux") && media.has_attribute("ice-ufrag"), "{sdp}");
+        let is_data = media.media == "application";
+        assert!(media.has_attribute("rtcp-mux") || is_data, "{sdp}");
+        assert_eq!(media.has_attribute("sctp-port"), is_data, "{sdp}");
+        assert!(media.has_attribute("ice-ufrag"), "{sdp}");
         assert!(media.has_attribute("fingerprint") && media.has_attribute("setup"), "{sdp}");
         candidates += media.get_attribute_values("candidate").count();
         for value in media.get_attribute_values("rtpmap").flatten() {

@@ -266,6 +266,18 @@ fn whip_takes_all_or_nothing() {
 }
 
 #[test]
+fn whip_takes_one_section_of_each_kind() {
+    let at = ENCODER.find("m=video").unwrap();
+    let second = ENCODER[at..].replace("a=mid:1", "a=mid:2");
+    let offer = format!("{}{second}", ENCODER.replace("BUNDLE 0 1", "BUNDLE 0 1 2"));
+    let offer = offer.replacen("a=ssrc:", "a=x-ssrc:", 100);
+    let sentence = refusal(negotiator(Policy::WHIP).handle_offer(&offer));
+    assert!(sentence.contains("at most one audio and one video section"), "{sentence}");
+    let negotiated = negotiator(Policy::NATIVE).handle_offer(&offer).unwrap();
+    assert_eq!(outcome(negotiated.changes).published.len(), 3);
+}
+
+#[test]
 fn sessions_of_one_purpose_refuse_offers_without_it() {
     let sentence = refusal(negotiator(Policy::WHIP).handle_offer(CHROME_RECVONLY));
     assert!(sentence.contains("only publishes"), "{sentence}");

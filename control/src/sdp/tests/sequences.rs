@@ -44,17 +44,23 @@ impl EngineModel {
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, policy: Policy) {
     let mut chance = Chance(seed | 1);
-    let mut session = seeded_negotiator(Policy::NATIVE, seed ^ 0xABCD);
+    let mut session = seeded_negotiator(policy, seed ^ 0xABCD);
     let mut client = Client::new();
+    if policy.data_channel {
+        client.add("application", false, false);
+        let negotiated = session.handle_offer(&client.offer()).unwrap();
+        client.take_answer(&negotiated.answer);
+        assert!(session.has_data_channel());
+    }
     let mut engine = EngineModel::default();
     let mut wanted: Vec<u64> = Vec::new();
     let mut refused: BTreeSet<u64> = BTreeSet::new();
     let mut offer: Option<String> = None;
     let mut next_track = 0;
     for _ in 0..40 {
-        match chance.below(9) {
+        match chance.below(10) {
             0 | 1 => {
                 next_track += 1;
                 let track = if chance.below(2) == 0 {
@@ -114,7 +120,23 @@ fn run(seed: u64) {
                         ),
                     };
                     client.take_answer(&negotiated.answer);
+                    let places = policy.place_in_answers;
+                    assert!(places || !has_new_leg(&engine, &negotiated.changes));
                     engine.carry_out(negotiated.changes);
+                }
+            }
+            8 => {
+                let Some(text) = offer.take() else { continue };
+                session.rollback_offer();
+                let before = client.clone();
+                let answer = client.answer(&text, || Verdict::Take);
+                assert!(matches!(
+                    session.handle_answer(&answer),
+                    Err(NegotiationError::State { .. })
+                ));
+                // Either the offer was lost, or the client has applied it and was late.
+                if chance.below(2) == 0 {
+                    client = before;
                 }
             }
             _ => {
@@ -147,6 +169,15 @@ fn run(seed: u64) {
     }
     let sending = client.transceivers.iter().filter(|t| t.send && !t.stopped).count();
     assert!(engine.tracks.len() <= sending);
+}
+
+/// Whether an answer brings a track to a section that had none.
+fn has_new_leg(engine: &EngineModel, changes: &[Change]) -> bool {
+    let is_new = |change: &Change| match change {
+        Change::AddLeg(leg) => !engine.legs.values().any(|l| l.track == leg.track),
+        _ => false,
+    };
+    changes.iter().any(is_new)
 }
 
 fn change_client(client: &mut Client, chance: &mut Chance) {
@@ -188,10 +219,12 @@ fn settle(
 #[test]
 fn random_sequences_keep_both_sides_in_step() {
     for seed in 1..=600 {
-        let result = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = result {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+        for (name, policy) in [("native", Policy::NATIVE), ("rtcd", Policy::RTCD)] {
+            let result = std::panic::catch_unwind(|| run(seed, policy));
+            if let Err(panic) = result {
+                eprintln!("seed {seed}, {name}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 }

@@ -11,9 +11,11 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use flate2::read::GzDecoder;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use sluice_control::auth::Auth;
 use sluice_control::config::{Config, Settings};
 use sluice_control::http::{App, server};
 use sluice_control::service::{Service, report_channels};
+use sluice_control::store::Store;
 use sluice_engine::shard::handle::Reports;
 use sluice_tuning::facts::Facts;
 use tokio::net::TcpStream;
@@ -31,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) plane: Arc<FakePlane>,
     pub(crate) service: Arc<Service>,
     pub(crate) router: Router,
+    /// What the router was made of.
+    pub(crate) app: App,
     /// One for each shard: what the engine reports by itself.
     pub(crate) reports: Vec<Box<dyn Reports>>,
     pub(crate) config: Config,
@@ -81,8 +85,9 @@ impl Server {
         let service = Service::new(Arc::clone(&plane) as _, &config);
         let (reports, queues) = (0..shards).map(|_| report_channels()).unzip();
         service.watch(queues);
-        let app = App::new(Arc::clone(&service), &config, Facts::default());
-        Self { plane, service, router: app.router(), reports, config, listening: None }
+        let auth = Auth::new(Store::in_memory().expect("memory is there"), &config.security);
+        let app = App::new(Arc::clone(&service), &config, Facts::default(), auth);
+        Self { plane, service, router: app.router(), app, reports, config, listening: None }
     }
 
     pub(crate) fn new() -> Self {

@@ -160,6 +160,7 @@ impl State {
                 packets_lost_in: 0,
                 packets_lost_out: 1,
                 rtt_us: Some(1_234),
+                estimate_bps: None,
             })
             .collect();
         ShardSnapshot {

@@ -11,7 +11,8 @@ use crate::rtp::history::History;
 use crate::rtp::inbound::{Arrival, InboundStream};
 use crate::rtp::missing::{ASKS_MAX, MissingList};
 use crate::rtp::resend::{FLOOR_BYTES, ResendLimiter};
-use crate::rtp::rewrite::{Rewriter, STEP_MAX};
+use crate::rtp::rewrite::{PacketNumbers, Rewriter, STEP_MAX};
+use crate::wire::payload::vp8::PictureNumbers;
 
 /// One publisher's packets through one leg: no number of the leg is given to two packets, and what is found again is what it was.
 pub fn rewriter(data: &[u8]) {
@@ -19,8 +20,8 @@ pub fn rewriter(data: &[u8]) {
     let mut now = Instant::default();
     let mut rewriter = Rewriter::new(ExtSeqNum(u64::from(plan.u16() >> 1)));
     let mut history = History::new(32, 8);
-    // Leg's number → source, publisher's number, timestamps.
-    let mut given: HashMap<u64, (u32, u64, u32)> = HashMap::new();
+    // Leg's number → source, publisher's number, timestamp, picture.
+    let mut given: HashMap<u64, (u32, u64, u32, u16)> = HashMap::new();
     let (mut source, mut index) = (1_u32, u64::from(plan.u16()));
     while let Some(operation) = plan.next() {
         now = now + Duration::from_millis(u64::from(plan.u8()));
@@ -30,26 +31,30 @@ pub fn rewriter(data: &[u8]) {
             2 => index = index.saturating_sub(u64::from(plan.u8())),
             // Near the end of the numbers, as nobody gets there otherwise.
             3 if plan.u8() == 255 => index |= 0xFFFF_FFFF_0000,
+            4 => rewriter.leave((operation & 8 != 0).then(|| u32::from(plan.u16()) << 8)),
             _ => index = index.saturating_add(u64::from(operation >> 6)),
         }
         // Now and then a straggler of the source before.
         let of = source - u32::from(operation == 0xF7 && source > 1);
         let timestamp = RtpTime((index as u32).wrapping_mul(90));
+        let picture = PictureNumbers { id: index as u16 & 0x7FFF, tl0: index as u8 };
+        let packet = PacketNumbers { source: of, index: ExtSeqNum(index), timestamp, picture };
         let before = rewriter.highest();
-        let numbers = rewriter.rewrite(of, ExtSeqNum(index), timestamp, now, 90_000);
+        let numbers = rewriter.rewrite(&packet, now, 90_000);
         history.store(of, ExtSeqNum(index), &index.to_be_bytes());
-        let Some((out, time)) = numbers else { continue };
+        let Some(numbers) = numbers else { continue };
+        let (out, time) = (numbers.index, numbers.timestamp);
         assert!(out.0 < 1 << 48, "beyond the last index");
-        let entry = (of, index, time.0);
+        let entry = (of, index, time.0, numbers.picture.id);
         assert_eq!(*given.entry(out.0).or_insert(entry), entry, "a number given twice");
         if let Some(before) = before {
             assert!(out.0 <= before.0 + STEP_MAX, "a step that receivers may misunderstand");
         }
-        assert_eq!(rewriter.out_index_of(ExtSeqNum(index)), Some(out));
+        assert_eq!(rewriter.numbers_of(&packet), Some(numbers));
         assert_eq!(rewriter.out_time_of(timestamp), Some(time));
         let highest = rewriter.highest().expect("just rewritten");
         if highest.0 - out.0 < 1 << 15 {
-            assert_eq!(rewriter.inverse(out.seq()), Some(ExtSeqNum(index)));
+            assert_eq!(rewriter.inverse(out.seq()), Some((of, ExtSeqNum(index))));
         }
         if let Some(kept) = history.get(of, ExtSeqNum(index)) {
             assert_eq!(kept, index.to_be_bytes());

@@ -122,6 +122,7 @@ fn drain(endpoint: &mut DtlsEndpoint, now: Instant) -> (Vec<Vec<u8>>, bool, bool
     for _ in 0..200 {
         match endpoint.poll(now, &mut out) {
             Output::Datagram(len) => datagrams.push(out[..len].to_vec()),
+            Output::Data(_) => panic!("data of somebody who holds no keys"),
             Output::Connected(_) => connected = true,
             Output::PeerClosed | Output::Failed(_) => ended = true,
             Output::Wait(_) => return (datagrams, connected, ended),

@@ -13,7 +13,8 @@ use crate::config::EngineConfig;
 use crate::dtls::{DtlsRole, Identity};
 use crate::ice::Credentials;
 use crate::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, SeqNum, SessionId, ShardId, Ssrc, TallyId, TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, Rid, SeqNum, SessionId, ShardId, Ssrc, TallyId,
+    TrackId,
 };
 use crate::route::{Route, Transport};
 use crate::session::params::{
@@ -26,6 +27,8 @@ use crate::shard::{NextWake, Shard, ShardParts};
 use crate::testing::client::{Client, ClientParams};
 use crate::testing::net::SimNetwork;
 use crate::wire::classify::{Kind, classify};
+use crate::wire::payload::PayloadFormat;
+use crate::wire::rtcp::twcc;
 use crate::wire::rtp::RtpHeader;
 use crate::wire::rtp_ext::{Extension, ExtensionMap};
 
@@ -251,6 +254,7 @@ impl Scene {
                 self.clients_act();
             }
             5 => self.order(of, plan),
+            7 => self.tell_arrivals(of, plan),
             6 => {
                 let later = self.now + Duration::from_secs(5);
                 let mut out = Vec::new();
@@ -292,6 +296,26 @@ impl Scene {
         self.send_rtcp(of, &compound);
     }
 
+    /// Transport-wide feedback about some of the first numbers: each arrived, now or a little later than the one before, or not.
+    fn tell_arrivals(&mut self, of: usize, plan: &mut Plan<'_>) {
+        let base_seq = u16::from(plan.u8());
+        let len = 1 + usize::from(plan.u8() % 32);
+        let status = |&byte: &u8| (byte & 3 != 0).then_some(i16::from(byte >> 2));
+        let statuses: Vec<_> = plan.bytes(len).iter().map(status).collect();
+        let feedback = twcc::Feedback {
+            sender: Ssrc(1),
+            media: Ssrc(1),
+            base_seq,
+            reference_time: (self.now.as_micros() / 64_000) as u32,
+            feedback_count: 0,
+            statuses: &statuses,
+        };
+        let mut compound = [0; 256];
+        if let Some(len) = twcc::write(&mut compound, &feedback) {
+            self.send_rtcp(of, &compound[..len]);
+        }
+    }
+
     /// A packet of one of the client's streams; which, how far on, and what is odd about it come from the plan.
     fn send_rtp(&mut self, of: usize, operation: u8, plan: &mut Plan<'_>) {
         let shape = plan.u8();
@@ -310,9 +334,10 @@ impl Scene {
         packet.extend(index.seq().0.to_be_bytes());
         packet.extend((index.0 as u32).wrapping_mul(900).to_be_bytes());
         packet.extend((stream as u32 + 10).to_be_bytes());
-        // MID and audio level.
-        let mid = b'0' + (operation >> 4) % 3;
-        packet.extend([0xBE, 0xDE, 0, 2, 0x40, mid, 0x10, shape, 0x31, shape, step, 0]);
+        // MID, RID, audio level and transport-wide number.
+        let (mid, rid) = (b'0' + (operation >> 4) % 3, b'a' + (operation >> 6) % 2);
+        packet.extend([0xBE, 0xDE, 0, 3, 0x40, mid, 0x50, rid, 0x10, shape, 0x31, shape, step]);
+        packet.extend([0; 3]);
         if payload_type == 97 {
             let media = ExtSeqNum(self.indices[of][stream - 1]).seq().0;
             packet.extend(media.wrapping_sub(u16::from(step >> 4)).to_be_bytes());
@@ -381,16 +406,21 @@ impl Scene {
         extensions.set(Extension::AudioLevel, 1);
         extensions.set(Extension::TransportCc, 3);
         extensions.set(Extension::Mid, 4);
+        extensions.set(Extension::Rid, 5);
+        // Every second track is in simulcast.
+        let rids = ["a", "b"].iter().take(if id % 2 == 1 { 2 } else { 0 });
+        let layers = rids.filter_map(|rid| Rid::new(rid)).collect();
         let codec = |(payload_type, rtx): (u8, Option<u8>)| CodecParams {
             payload_type: PayloadType(payload_type),
             clock_rate_hz: 90_000,
+            format: PayloadFormat::Vp8,
             rtx: rtx.map(PayloadType),
             nack: rtx.is_some(),
             pli: rtx.is_some(),
             transport_cc: true,
         };
         let track = TrackParams {
-            layers: Vec::new(),
+            layers,
             voice_activity: true,
             tally: TallyId::default(),
             track: TrackId(id),
@@ -414,6 +444,9 @@ impl Scene {
         let mut extensions = ExtensionMap::default();
         extensions.set(Extension::AudioLevel, 2);
         extensions.set(Extension::Mid, 9);
+        if id < 3 {
+            extensions.set(Extension::TransportCc, 12);
+        }
         let leg = LegParams {
             leg: LegId(id),
             track: TrackId(id),

@@ -1,0 +1,34 @@
+//! What a call wants done: its only way out.
+
+use sluice_engine::ids::SessionId;
+use sluice_engine::shard::mailbox::Command;
+
+use super::directory::SessionConfig;
+use super::hub::ConnectionId;
+use super::message::ToPlugin;
+
+/// Something that is to be done, in the order in which it stands.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// A command for the call's shard.
+    Command(Command),
+    /// A message for the plugin, by the connection of a session.
+    ToPlugin {
+        /// The session.
+        session: SessionId,
+        /// The message.
+        message: ToPlugin,
+    },
+    /// A session has ended: it is forgotten, and its plugin is told.
+    Closed {
+        /// The engine's number.
+        session: SessionId,
+        /// Who it was.
+        config: SessionConfig,
+        /// The plugin's connection that it had.
+        connection: ConnectionId,
+    },
+}
+
+/// What is to be done.
+pub(super) type Effects = Vec<Effect>;

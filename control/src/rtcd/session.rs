@@ -1,0 +1,311 @@
+//! One user's session: its negotiation, what it publishes and what it gets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sluice_engine::clock::Instant;
+use sluice_engine::ids::{ChannelId, LegId, SessionId, TrackId};
+use sluice_engine::shard::mailbox::Command;
+
+use super::channel_message::{MediaMapEntry, ToPeer};
+use super::descriptions::{Description, DescriptionKind};
+use super::directory::SessionConfig;
+use super::effects::{Effect, Effects};
+use super::hub::ConnectionId;
+use super::lock::SignalingLock;
+use super::message::{Rtc, RtcKind, ToPlugin};
+use super::metrics::{Direction, ErrorKind, RtcdMetrics};
+use super::track_class::TrackClass;
+use super::tracks::Published;
+use crate::sdp::{Change, Negotiator};
+
+/// Time for a client's first offer.
+pub(super) const FIRST_OFFER_MAX: Duration = Duration::from_secs(10);
+
+/// Time for the answer to an offer of ours.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The wait before an offer that failed is made again; it doubles each time up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+
+/// The longest wait before an offer is made again.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// A user's session.
+pub(super) struct Session {
+    /// The engine's number.
+    pub(super) number: SessionId,
+    /// Who it is and what it joined with.
+    pub(super) config: SessionConfig,
+    /// The plugin's connection that messages to it take.
+    pub(super) connection: ConnectionId,
+    /// Its negotiation.
+    pub(super) negotiator: Negotiator,
+    /// What it publishes.
+    pub(super) published: Vec<Published>,
+    /// The stream that it shares as its screen, if any.
+    pub(super) screen_stream: Option<String>,
+    /// The stream of its camera, if any.
+    pub(super) camera_stream: Option<String>,
+    /// Whether its voice goes to nobody.
+    pub(super) muted: bool,
+    /// When it joined.
+    pub(super) joined_at: Instant,
+    /// When its first offer was answered.
+    pub(super) answered_at: Option<Instant>,
+    /// The data channel over which it is signalled.
+    pub(super) channel: Option<ChannelId>,
+    /// Who may negotiate.
+    pub(super) lock: SignalingLock,
+    /// What is sent to it: leg → track and media type.
+    pub(super) legs: BTreeMap<LegId, (TrackId, &'static str)>,
+    /// The media types of the tracks that it gets or waits for.
+    mimes: BTreeMap<TrackId, &'static str>,
+    round: Round,
+    /// Offers that failed in a row.
+    failed: u32,
+}
+
+/// Where the exchange of our next offer stands.
+#[derive(Clone, Copy, Debug)]
+enum Round {
+    /// No offer is on its way.
+    Idle,
+    /// An offer waits for its answer until then.
+    Offered { until: Instant },
+    /// An offer failed and is made again then.
+    Retry { at: Instant },
+}
+
+/// Over what a description came or goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Carrier {
+    /// The plugin's WebSocket.
+    WebSocket,
+    /// The session's data channel.
+    DataChannel,
+}
+
+impl Session {
+    /// Makes the session of a user that joined at `now`.
+    pub(super) fn new(
+        now: Instant,
+        number: SessionId,
+        config: SessionConfig,
+        connection: ConnectionId,
+        negotiator: Negotiator,
+    ) -> Self {
+        Self {
+            number,
+            config,
+            connection,
+            negotiator,
+            published: Vec::new(),
+            screen_stream: None,
+            camera_stream: None,
+            muted: false,
+            joined_at: now,
+            answered_at: None,
+            channel: None,
+            lock: SignalingLock::default(),
+            legs: BTreeMap::new(),
+            mimes: BTreeMap::new(),
+            round: Round::Idle,
+            failed: 0,
+        }
+    }
+
+    /// The client's name: the first part of every label in metrics.
+    pub(super) fn group(&self) -> &str {
+        &self.config.group
+    }
+
+    /// Whether it takes AV1.
+    pub(super) fn takes_av1(&self) -> bool {
+        self.config.props.av1_support == Some(true)
+    }
+
+    /// A track of somebody else is to reach it.
+    pub(super) fn add_track(&mut self, published: &Published) {
+        self.negotiator.add_track(published.remote.clone());
+        self.mimes.insert(published.track(), published.mime());
+    }
+
+    /// A track is no longer to reach it; what the engine must be told, if the track has not gone altogether.
+    pub(super) fn drop_track(&mut self, track: TrackId, metrics: &RtcdMetrics) -> Option<Change> {
+        self.mimes.remove(&track);
+        let group = &self.config.group;
+        self.legs.retain(|_, (of, mime)| {
+            let stays = *of != track;
+            if !stays {
+                metrics.track_removed(group, Direction::Out, mime);
+            }
+            stays
+        });
+        self.negotiator.remove_track(track)
+    }
+
+    /// The media type of a track that it gets.
+    pub(super) fn mime_of(&self, track: TrackId) -> &'static str {
+        self.mimes.get(&track).copied().unwrap_or("unknown")
+    }
+
+    /// Its voice, if it has one.
+    pub(super) fn voice(&self) -> Option<TrackId> {
+        let is_voice = |p: &&Published| p.class == Some(TrackClass::Voice);
+        self.published.iter().find(is_voice).map(Published::track)
+    }
+
+    /// A message about this session.
+    pub(super) fn rtc(&self, kind: RtcKind, data: Vec<u8>) -> Rtc {
+        Rtc {
+            group: self.config.group.clone(),
+            user: self.config.user.clone(),
+            session: self.config.session.clone(),
+            call: self.config.call.clone(),
+            kind,
+            data,
+        }
+    }
+
+    /// Sends a message to the plugin.
+    pub(super) fn tell_plugin(&self, message: ToPlugin, out: &mut Effects) {
+        out.push(Effect::ToPlugin { session: self.number, message });
+    }
+
+    /// Sends a message over the data channel, if it is open.
+    pub(super) fn tell_peer(&self, message: &ToPeer<'_>, out: &mut Effects) {
+        let Some(channel) = self.channel else { return };
+        let (kind, bytes) = message.encode();
+        let command = Command::SendData { session: self.number, channel, kind, bytes };
+        out.push(Effect::Command(command));
+    }
+
+    /// Sends a description of ours.
+    pub(super) fn describe(
+        &self,
+        kind: DescriptionKind,
+        sdp: &str,
+        carrier: Carrier,
+        out: &mut Effects,
+    ) {
+        let json = Description::write(kind, sdp);
+        match carrier {
+            Carrier::DataChannel => self.tell_peer(&ToPeer::Sdp(&json), out),
+            Carrier::WebSocket => {
+                let rtc = self.rtc(RtcKind::Sdp, json.into_bytes());
+                self.tell_plugin(ToPlugin::Rtc(rtc), out);
+            }
+        }
+    }
+
+    /// Makes one offer of all that waits, as soon as that is possible: the data channel is open, nothing else is on its way, and the
+    /// lock is ours. `describe_track` says what a track is and whose.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        describe_track: &dyn Fn(TrackId) -> Option<(TrackClass, String)>,
+        metrics: &RtcdMetrics,
+        out: &mut Effects,
+    ) {
+        if let Round::Retry { at } = self.round
+            && at <= now
+        {
+            self.round = Round::Idle;
+        }
+        if self.channel.is_none() || !matches!(self.round, Round::Idle) {
+            return;
+        }
+        if !self.negotiator.needs_offer() {
+            return self.lock.stop_waiting();
+        }
+        let Some(waited) = self.lock.try_server(now) else { return };
+        metrics.lock_grab_time(self.group(), waited);
+        let Some(sdp) = self.negotiator.make_offer() else {
+            return self.release_lock(now, metrics);
+        };
+        // The map first: a client looks up each track in it when the offer is applied.
+        let map: Vec<MediaMapEntry> = self
+            .negotiator
+            .legs()
+            .into_iter()
+            .filter_map(|leg| {
+                let (class, sender) = describe_track(leg.track)?;
+                Some(MediaMapEntry { mid: leg.mid.as_str().to_owned(), class, sender })
+            })
+            .collect();
+        self.tell_peer(&ToPeer::MediaMap(&map), out);
+        let carrier = match self.config.props.dc_signaling {
+            Some(true) => Carrier::DataChannel,
+            _ => Carrier::WebSocket,
+        };
+        self.describe(DescriptionKind::Offer, &sdp, carrier, out);
+        self.round = Round::Offered { until: now + ANSWER_MAX };
+    }
+
+    /// The answer to our offer was taken.
+    pub(super) fn round_succeeded(&mut self, now: Instant, metrics: &RtcdMetrics) {
+        self.failed = 0;
+        self.round = Round::Idle;
+        self.release_lock(now, metrics);
+    }
+
+    /// Our offer came to nothing: it is taken back and made again later. Nothing that waits is lost.
+    pub(super) fn round_failed(&mut self, now: Instant, metrics: &RtcdMetrics) {
+        metrics.error(self.group(), ErrorKind::Signaling);
+        self.negotiator.rollback_offer();
+        let wait = RETRY_FIRST.saturating_mul(1 << self.failed.min(8)).min(RETRY_MAX);
+        self.failed += 1;
+        self.round = Round::Retry { at: now + wait };
+        self.release_lock(now, metrics);
+    }
+
+    fn release_lock(&mut self, now: Instant, metrics: &RtcdMetrics) {
+        if let Some(held) = self.lock.release_server(now) {
+            metrics.lock_locked_time(self.group(), held);
+        }
+    }
+
+    /// What has run out of time at `now`.
+    pub(super) fn handle_timeout(&mut self, now: Instant, metrics: &RtcdMetrics) -> Overdue {
+        if let Some(held) = self.lock.expire(now) {
+            metrics.lock_locked_time(self.group(), held);
+            metrics.error(self.group(), ErrorKind::SignalingLockTimeout);
+        }
+        if self.answered_at.is_none() && now.since(self.joined_at) >= FIRST_OFFER_MAX {
+            return Overdue::FirstOffer;
+        }
+        if let Round::Offered { until } = self.round
+            && until <= now
+        {
+            self.round_failed(now, metrics);
+        }
+        Overdue::Nothing
+    }
+
+    /// When [`Session::handle_timeout`], and [`Session::advance`] after it, are to be called next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let first = self.answered_at.is_none().then(|| self.joined_at + FIRST_OFFER_MAX);
+        let round = match self.round {
+            Round::Idle => None,
+            Round::Offered { until } => Some(until),
+            Round::Retry { at } => Some(at),
+        };
+        [first, round, self.lock.expires_at()].into_iter().flatten().min()
+    }
+
+    /// The tracks that it gets, or is about to get, of those in `of`.
+    pub(super) fn gets(&self, of: &[Published]) -> BTreeSet<TrackId> {
+        let tracks = of.iter().map(Published::track);
+        tracks.filter(|&track| self.negotiator.has_track(track)).collect()
+    }
+}
+
+/// What came of a deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Overdue {
+    /// Nothing that ends the session.
+    Nothing,
+    /// The client never made its first offer.
+    FirstOffer,
+}

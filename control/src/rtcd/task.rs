@@ -1,0 +1,251 @@
+//! One task a call: gives the call its messages, reports and the time, and does what it wants done.
+//!
+//! Everything that happens to a call's sessions happens here, in one order; calls do not wait for each other. The queue in front of a
+//! call is bounded: when it is full, the plugin's connection that wants to add to it is not read on.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use sluice_engine::clock;
+use sluice_engine::command_error::CommandError;
+use sluice_engine::ids::{SessionId, ShardId};
+use sluice_engine::session_error::SessionError;
+use sluice_engine::shard::handle::Reply;
+use sluice_engine::shard::mailbox::{Command, Report};
+
+use super::call::{Call, Joining};
+use super::directory::SessionConfig;
+use super::effects::{Effect, Effects};
+use super::hub::{ConnectionId, Delivery};
+use super::message::{Rtc, ToPlugin};
+use super::service::Shared;
+use crate::service::GuestReports;
+
+/// Messages that may wait for a call.
+pub(super) const QUEUE_MESSAGES: usize = 256;
+
+/// The wait before a command is tried again that found the shard's mailbox full.
+const MAILBOX_RETRY: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// How often a command is tried that finds the mailbox full: two seconds in all, as nobody waits longer for a join.
+const MAILBOX_TRIES: usize = 1_000;
+
+/// What a call is sent.
+pub(super) enum Message {
+    /// A user joins.
+    Join(SessionConfig, ConnectionId),
+    /// A user leaves.
+    Leave(String),
+    /// A session's messages take another connection.
+    Reconnect(String, ConnectionId),
+    /// A message for a session.
+    Rtc(Rtc),
+    /// All its sessions end; answered when they have.
+    End(oneshot::Sender<()>),
+}
+
+/// The way to a call.
+pub(super) type Route = mpsc::Sender<Message>;
+
+/// Starts a call's task and gives the way to it. It ends when the call's last session has.
+pub(super) fn start(shared: &Arc<Shared>) -> Route {
+    let (route, messages) = mpsc::channel(QUEUE_MESSAGES);
+    let (report_sink, reports) = mpsc::channel(QUEUE_MESSAGES);
+    let (number, shard) = shared.service.place_guest_call();
+    let task = Task {
+        shared: Arc::clone(shared),
+        shard,
+        call: Call::new(number, shared.metrics.clone()),
+        report_sink,
+    };
+    tokio::spawn(task.run(messages, reports));
+    route
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    shard: ShardId,
+    call: Call,
+    report_sink: GuestReports,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+    ) {
+        loop {
+            let deadline = self.call.next_deadline();
+            let mut out = Effects::new();
+            let mut ended = None;
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(Message::End(done)) => {
+                        self.call.end(clock::now(), &mut out);
+                        ended = Some(done);
+                    }
+                    Some(message) => self.handle(message, &mut out),
+                    None => return,
+                },
+                Some(report) = reports.recv() => {
+                    self.call.handle_report(clock::now(), report, &mut out);
+                }
+                () = wait_until(deadline) => self.call.handle_timeout(clock::now(), &mut out),
+            }
+            let is_over = self.carry_out(out).await;
+            if let Some(done) = ended {
+                // Whoever asked may have gone.
+                let _ = done.send(());
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message, out: &mut Effects) {
+        let now = clock::now();
+        match message {
+            Message::Join(config, connection) => {
+                let (number, local, supply) = self.shared.service.prepare_guest(self.shard);
+                self.shared.service.adopt_guest(number, self.report_sink.clone());
+                let joining = Joining { number, config, connection, local, supply };
+                self.call.join(now, joining, out);
+            }
+            Message::Leave(name) => {
+                if let Some(number) = self.call.find(&name) {
+                    self.call.leave(now, number, out);
+                }
+            }
+            Message::Reconnect(name, connection) => {
+                if let Some(number) = self.call.find(&name) {
+                    self.call.rebind(number, connection);
+                }
+            }
+            Message::Rtc(rtc) => {
+                if let Some(number) = self.call.find(&rtc.session) {
+                    self.call.handle_rtc(now, number, &rtc, out);
+                }
+            }
+            Message::End(_) => {}
+        }
+    }
+
+    /// Does what the call wants done, and what comes of that. Whether the call is over.
+    async fn carry_out(&mut self, mut effects: Effects) -> bool {
+        let mut is_over = false;
+        while !effects.is_empty() {
+            let mut replies = Vec::new();
+            let mut next = Effects::new();
+            for effect in effects {
+                match effect {
+                    Effect::Command(command) => {
+                        replies.push(request(&self.shared, self.shard, command).await)
+                    }
+                    Effect::ToPlugin { session, message } => self.send(session, &message),
+                    Effect::Closed { session, config, connection } => {
+                        self.shared.service.release_guest(session);
+                        is_over |= self.shared.close(&config, &connection);
+                    }
+                }
+            }
+            for asked in replies {
+                self.settle(asked, &mut next).await;
+            }
+            effects = next;
+        }
+        is_over
+    }
+
+    async fn settle(&mut self, asked: Asked, out: &mut Effects) {
+        let answer = match asked.reply {
+            Ok(reply) => reply.await.unwrap_or(Err(CommandError::ShardGone)),
+            Err(error) => Err(error),
+        };
+        let Some(session) = asked.session else { return };
+        match (answer, asked.weight) {
+            (Ok(_), Weight::Birth) => self.shared.service.settle_guest(session, self.shard),
+            (Ok(_), _) | (Err(_), Weight::Passing) => {}
+            // The publisher left at the same time.
+            (Err(CommandError::UnknownTrack(_)), _) => {}
+            (Err(error), _) => {
+                tracing::warn!(%session, %error, "the engine refused a change");
+                let _ = self
+                    .shared
+                    .service
+                    .plane()
+                    .request(self.shard, Command::RemoveSession { session });
+                self.call.ended(clock::now(), session, &SessionError::Internal, out);
+            }
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: &ToPlugin) {
+        let Some((group, connection)) = self.call.address(session) else { return };
+        match self.shared.hub.send(group, connection, message) {
+            Delivery::Delivered { to, rerouted: true } => self.call.rebind(session, to),
+            Delivery::Delivered { .. } => {}
+            refused @ (Delivery::NoConnection | Delivery::TooLong) => {
+                tracing::debug!(%session, ?refused, "a message did not go to the plugin");
+            }
+        }
+    }
+}
+
+/// Puts a command into the shard's mailbox. The answer is awaited later, so that a shard gets all of a step at once.
+async fn request(shared: &Shared, shard: ShardId, command: Command) -> Asked {
+    let (session, weight) = weigh(&command);
+    let plane = shared.service.plane();
+    let mut reply = plane.request(shard, command.clone());
+    for _ in 0..MAILBOX_TRIES {
+        if !matches!(reply, Err(CommandError::MailboxFull)) {
+            break;
+        }
+        tokio::time::sleep(MAILBOX_RETRY).await;
+        reply = plane.request(shard, command.clone());
+    }
+    Asked { session, weight, reply }
+}
+
+/// A command that was put into the mailbox.
+struct Asked {
+    session: Option<SessionId>,
+    weight: Weight,
+    reply: Result<Reply, CommandError>,
+}
+
+/// What it means when a command is refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// The session does not come to be.
+    Birth,
+    /// What the peer was told does not hold: the session ends.
+    Vital,
+    /// Nothing that lasts.
+    Passing,
+}
+
+fn weigh(command: &Command) -> (Option<SessionId>, Weight) {
+    match command {
+        Command::AddSession(params) => (Some(params.session), Weight::Birth),
+        Command::SetRemote { session, .. }
+        | Command::RestartIce { session, .. }
+        | Command::AddTrack { session, .. }
+        | Command::AddLeg { session, .. } => (Some(*session), Weight::Vital),
+        Command::RemoveSession { session }
+        | Command::RemoveTrack { session, .. }
+        | Command::RemoveLeg { session, .. }
+        | Command::SetMuted { session, .. }
+        | Command::SendData { session, .. } => (Some(*session), Weight::Passing),
+        Command::Snapshot { .. } => (None, Weight::Passing),
+    }
+}
+
+async fn wait_until(deadline: Option<clock::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,59 @@
+//! Sessions of other interfaces on the same engine: they get their numbers and their half of the transport here, and hear the
+//! engine's reports.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use sluice_engine::ids::{CallId, SessionId, ShardId};
+use sluice_engine::shard::mailbox::Report;
+
+use super::shards::SessionSupply;
+use super::{Owner, Service, locked};
+use crate::media_plane::MediaPlane;
+use crate::sdp::{LocalTransport, Supply};
+
+/// Where the reports about a guest's sessions go.
+pub type GuestReports = mpsc::Sender<Report>;
+
+impl Service {
+    /// A number for a new call, and the shard that it should live on.
+    pub fn place_guest_call(&self) -> (CallId, ShardId) {
+        (self.numbers.call(), self.shards.plane.least_loaded())
+    }
+
+    /// What a new session on `shard` needs: its number, our half of its transport, and where its negotiation gets further numbers.
+    pub fn prepare_guest(&self, shard: ShardId) -> (SessionId, LocalTransport, Box<dyn Supply>) {
+        let plane = &self.shards.plane;
+        let local = LocalTransport {
+            ice: plane.credentials(shard),
+            fingerprint: plane.facts().fingerprint.clone(),
+            candidates: self.advertised.candidates(true),
+        };
+        let supply =
+            SessionSupply { numbers: Arc::clone(&self.numbers), plane: Arc::clone(plane), shard };
+        (self.numbers.session(), local, Box::new(supply))
+    }
+
+    /// The engine is about to be given a session: from here on its reports are passed on.
+    pub fn adopt_guest(&self, session: SessionId, reports: GuestReports) {
+        locked(&self.owners).insert(session, Owner::Guest { reports, shard: None });
+    }
+
+    /// The engine has a session: from here on it is missed when `shard` does not know it.
+    pub fn settle_guest(&self, session: SessionId, shard: ShardId) {
+        if let Some(Owner::Guest { shard: at, .. }) = locked(&self.owners).get_mut(&session) {
+            *at = Some(shard);
+        }
+    }
+
+    /// A session has ended.
+    pub fn release_guest(&self, session: SessionId) {
+        locked(&self.owners).remove(&session);
+    }
+
+    /// The engine.
+    pub fn plane(&self) -> &Arc<dyn MediaPlane> {
+        &self.shards.plane
+    }
+}
