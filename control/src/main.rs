@@ -13,6 +13,7 @@ use sluice_control::config::value::Kind;
 use sluice_control::config::{Config, HostOverride, Origin, Refusal, Settings, document};
 use sluice_control::http::{App, server, tls};
 use sluice_control::media_plane::MediaPlane;
+use sluice_control::rtcd::service::Rtcd;
 use sluice_control::service::{DrainCause, Service, report_channels};
 use sluice_control::store::Store;
 use sluice_control::{addresses, command_line, logging};
@@ -249,12 +250,13 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
         service.watch(queues);
         let app = App::new(Arc::clone(&service), &config, host, auth);
         app.cpu_load.watch(PathBuf::from("/"));
+        let rtcd = app.rtcd.clone();
         let (stop, stopped) = watch::channel(false);
         let http = config.http.clone();
         let serving = tokio::spawn(async move {
             server::serve(listener, tls, app.router(), &http, stopped).await;
         });
-        let interrupted = drained(&service, signals, config.drain_timeout).await;
+        let interrupted = drained(&service, &rtcd, signals, config.drain_timeout).await;
         let _ = stop.send(true);
         if interrupted {
             let _ = tokio::time::timeout(LAST_WORDS, serving).await;
@@ -273,7 +275,12 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
 
 /// Serves until a signal, then lets calls go on until they have ended, their time is over or a second
 /// signal comes; returns whether one did. A third one ends the process where it stands.
-async fn drained(service: &Arc<Service>, mut signals: Signals, limit: Duration) -> bool {
+async fn drained(
+    service: &Arc<Service>,
+    rtcd: &Rtcd,
+    mut signals: Signals,
+    limit: Duration,
+) -> bool {
     let signal = signals.next().await;
     service.begin_drain(DrainCause::Signal);
     let sessions = service.sessions_left();
@@ -290,11 +297,15 @@ async fn drained(service: &Arc<Service>, mut signals: Signals, limit: Duration) 
         signals.next().await;
         std::process::exit(INTERRUPTED.into());
     });
+    let end = async {
+        service.end_calls().await;
+        rtcd.end().await;
+    };
     if interrupted {
         tracing::warn!(sessions = service.sessions_left(), "a second signal: ending at once");
-        let _ = tokio::time::timeout(LAST_WORDS, service.end_calls()).await;
+        let _ = tokio::time::timeout(LAST_WORDS, end).await;
     } else {
-        service.end_calls().await;
+        end.await;
     }
     interrupted
 }
