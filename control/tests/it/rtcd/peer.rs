@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelData, ChannelId};
@@ -144,7 +145,10 @@ impl Peer {
             tokio::select! {
                 datagram = self.transport.receive(&mut buffer) => self.handle_datagram(&datagram),
                 () = tokio::time::sleep_until(due.into()) => self.handle_time(),
-                Some(signal) = inbox.recv() => self.handle_signal(signal).await,
+                Some(signal) = inbox.recv() => {
+                    self.catch_up(&mut buffer).await;
+                    self.handle_signal(signal).await;
+                }
                 act = acts.recv() => match act {
                     Some(act) => act(&mut self),
                     None => break,
@@ -152,6 +156,22 @@ impl Peer {
             }
         }
         self.note(|seen| seen.ended = true);
+    }
+
+    /// Takes what the network brought before a message came through the plugin.
+    ///
+    /// The runtime looks at its sockets when tasks yield: without this, a datagram could lie in the socket unseen. The
+    /// second yield is for the task that reads a TCP connection.
+    async fn catch_up(&mut self, buffer: &mut [u8]) {
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        while let Some(datagram) = self.transport.receive(buffer).now_or_never() {
+            self.handle_datagram(&datagram);
+            while let Some(event) = self.events.pop_front() {
+                self.handle_event(event);
+                self.drain();
+            }
+        }
     }
 
     /// Changes what was seen.
