@@ -249,3 +249,29 @@ impl LayerConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_checked_field_by_field() {
+        let check = |change: fn(&mut LayerConfig)| {
+            let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            let mut config = EngineConfig { addresses, ..EngineConfig::default() };
+            change(&mut config.layers);
+            config.validate().err().map(|error| error.field)
+        };
+        assert_eq!(check(|_| {}), None);
+        assert_eq!(check(|l| l.low_bps = l.high_bps + 1), Some("layers.low_bps"));
+        let initial = Some("layers.estimate_initial_bps");
+        assert_eq!(check(|l| l.estimate_initial_bps = 1), initial);
+        assert_eq!(check(|l| l.estimate_min_bps = l.estimate_max_bps + 1), initial);
+        assert_eq!(check(|l| l.tolerance = f64::NAN), Some("layers.tolerance"));
+        assert_eq!(check(|l| l.back_off_growth = 0.9), Some("layers.back_off_growth"));
+        assert_eq!(check(|l| l.low_window = Duration::ZERO), Some("layers.low_window"));
+        assert_eq!(check(|l| l.high_window = Duration::MAX), Some("layers.high_window"));
+        assert_eq!(check(|l| l.silence = Duration::ZERO), Some("layers.silence"));
+        assert_eq!(check(|l| l.decision_burst = 0), Some("layers.decision_burst"));
+    }
+}

@@ -53,9 +53,10 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
 async fn readiness(State(app): State<App>) -> Result<&'static str, ApiError> {
     match app.service.is_ready().await {
         true => Ok("ready\n"),
-        false if app.service.is_draining() => {
-            Err(ApiError::new(Code::Unavailable, "the server is shutting down"))
-        }
+        false if app.service.is_draining() => Err(ApiError::new(
+            Code::Unavailable,
+            "the server takes no new sessions: it is draining",
+        )),
         false => Err(ApiError::new(Code::Unavailable, "a shard does not answer within a second")),
     }
 }

@@ -110,4 +110,10 @@ fn register_service(registry: &mut Registry, service: &Service) {
         counter.inc_by(value.load(Ordering::Relaxed));
         registry.register(name, help, counter);
     }
+    let lost = Counter::<u64>::default();
+    lost.inc_by(crate::logging::file::lines_lost());
+    registry.register("log_lines_lost", "Log lines that could not be written to the file", lost);
+    let draining = Gauge::<i64>::default();
+    draining.set(i64::from(service.is_draining()));
+    registry.register("draining", "Whether new sessions are refused", draining);
 }

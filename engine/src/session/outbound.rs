@@ -29,6 +29,8 @@ use crate::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter, needs_two_b
 pub struct Sender {
     pub(super) srtp: Option<OutboundSrtp>,
     legs: Vec<Option<Leg>>,
+    /// How many of them are of tracks in simulcast.
+    simulcast_legs: usize,
     /// Every SSRC that was ever given out under this session's keys: none is used twice (RFC 7714 §8.4).
     issued: HashSet<Ssrc, RandomState>,
     /// What the path carries; made with the first leg that carries transport-wide numbers.
@@ -80,7 +82,13 @@ const EXTENSIONS_MAX: usize = 256;
 impl Sender {
     /// Makes the sending half, without keys and without legs.
     pub(super) fn new() -> Self {
-        Self { srtp: None, legs: Vec::new(), issued: HashSet::default(), estimator: None }
+        Self {
+            srtp: None,
+            legs: Vec::new(),
+            simulcast_legs: 0,
+            issued: HashSet::default(),
+            estimator: None,
+        }
     }
 
     /// Adds a leg for a track of the table, which begins with a layer of it where it has layers; returns its position. `bounds`
@@ -115,6 +123,7 @@ impl Sender {
         if params.extensions.id(Extension::TransportCc).is_some() && self.estimator.is_none() {
             self.estimator = Some(Box::new(SendSideEstimator::new(bounds)));
         }
+        self.simulcast_legs += usize::from(layer.is_some());
         self.issued.insert(params.ssrc);
         self.issued.extend(params.rtx_ssrc);
         let leg = Leg {
@@ -145,7 +154,7 @@ impl Sender {
     /// Removes a leg by its number; returns its position and track.
     pub fn remove_leg(&mut self, id: LegId) -> Option<(u32, TrackKey)> {
         let position = self.position(id)? as u32;
-        let track = self.legs.get(position as usize)?.as_ref()?.track;
+        let track = self.leg_mut(position)?.track;
         self.remove_at(position)?;
         Some((position, track))
     }
@@ -153,6 +162,7 @@ impl Sender {
     /// Removes the leg at `position`.
     pub fn remove_at(&mut self, position: u32) -> Option<LegId> {
         let leg = self.legs.get_mut(position as usize)?.take()?;
+        self.simulcast_legs -= usize::from(leg.is_simulcast);
         if let Some(estimator) = &mut self.estimator {
             estimator.log.forget_leg(position);
         }
@@ -199,6 +209,9 @@ impl Sender {
 
     /// The first leg of a simulcast track from position `from` on, and its track.
     pub fn next_simulcast_leg(&self, from: u32) -> Option<(u32, TrackKey)> {
+        if self.simulcast_legs == 0 {
+            return None;
+        }
         let legs = self.legs.iter().enumerate().skip(from as usize);
         let mut legs = legs.filter_map(|(at, leg)| Some((at as u32, leg.as_ref()?)));
         legs.find(|(_, leg)| leg.is_simulcast).map(|(at, leg)| (at, leg.track))

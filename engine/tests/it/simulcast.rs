@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sluice_engine::clock::Instant;
 use sluice_engine::config::EngineConfig;
-use sluice_engine::ids::Ssrc;
+use sluice_engine::drop_reason::DropReason;
+use sluice_engine::ids::{ExtSeqNum, Ssrc};
 use sluice_engine::wire::payload::PayloadFormat;
 
 use crate::world::{Conditions, Link, Part, World};
@@ -221,6 +222,25 @@ fn a_format_whose_key_frames_are_unknown_changes_layers_all_the_same() {
     world.publish_layers(0, PayloadFormat::Other);
     world.subscribe_all(1, true);
     world.run_until(30 * SECOND, "going up", |world| world.layer_now(1) == Some(1));
+    check_whole(&world, 1);
+}
+
+#[test]
+fn a_stream_that_names_no_layer_is_of_none() {
+    let mut world = behind(10, &[20_000_000], true);
+    world.run(SECOND);
+    // A stream of the track's mid that carries no rid, and one whose rid was not negotiated.
+    for rid in [None, Some("x")] {
+        let before = world.shards[0].shard.drops().of(DropReason::UnknownRid);
+        let packet = world.layer_packet(0, Ssrc(77), rid);
+        let sealed = world.seal(0, ExtSeqNum(9), &packet);
+        let from = world.peers[0].address;
+        world.inject(0, from, sealed);
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.shards[0].shard.drops().of(DropReason::UnknownRid), before + 1);
+    }
+    world.run(SECOND);
+    assert_eq!(world.layer_now(1), Some(0), "the layers go on");
     check_whole(&world, 1);
 }
 

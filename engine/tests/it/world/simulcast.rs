@@ -157,6 +157,31 @@ impl World {
         track
     }
 
+    /// A packet of the peer's layered track under an SSRC and with a rid of the caller's choice.
+    pub fn layer_packet(&self, peer: usize, ssrc: Ssrc, rid: Option<&str>) -> Vec<u8> {
+        let layered = self.peers[peer].layered.as_ref().expect("published");
+        let mut packet = vec![0; FixedHeader::LEN + 64];
+        let header = FixedHeader {
+            marker: true,
+            payload_type: VIDEO,
+            seq: SeqNum(9),
+            timestamp: RtpTime(9),
+            ssrc,
+            has_extension: true,
+            has_padding: false,
+        };
+        write_fixed_header(&mut packet, &header).expect("room");
+        let mut extensions = ExtensionWriter::new(&mut packet[FixedHeader::LEN..], false);
+        extensions.push(4, layered.mid.as_bytes());
+        if let Some(rid) = rid {
+            extensions.push(5, rid.as_bytes());
+        }
+        let len = FixedHeader::LEN + extensions.finish();
+        packet.truncate(len);
+        packet.resize(len + 20, 0);
+        packet
+    }
+
     /// The layers of what the peer publishes.
     pub fn layers(&mut self, peer: usize) -> &mut [Layer] {
         &mut self.peers[peer].layered.as_mut().expect("published").layers
