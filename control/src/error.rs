@@ -63,6 +63,8 @@ codes! {
     NoOffer => "no-offer", CONFLICT;
     /// An answer to an offer that was replaced.
     StaleOffer => "stale-offer", CONFLICT;
+    /// The process is about to end; that cannot be undone.
+    Stopping => "stopping", CONFLICT;
     /// WHEP: the call has no tracks.
     NothingPublished => "nothing-published", CONFLICT;
     /// `If-Match` does not match.
@@ -80,7 +82,7 @@ codes! {
     LimitReached => "limit-reached", TOO_MANY_REQUESTS;
     /// A bug of ours.
     Internal => "internal", INTERNAL_SERVER_ERROR;
-    /// Overloaded, starting or shutting down.
+    /// Overloaded, starting or draining.
     Unavailable => "unavailable", SERVICE_UNAVAILABLE;
 }
 

@@ -9,6 +9,7 @@
 
 pub mod addresses;
 pub mod auth;
+pub mod command_line;
 pub mod config;
 pub mod error;
 pub mod http;

@@ -1,5 +1,6 @@
 //! `sluice`: arguments, configuration, start, wait for a signal, drain.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use sluice_control::auth::Auth;
 use sluice_control::config::keys::KEYS;
 use sluice_control::config::value::Kind;
-use sluice_control::config::{Config, Origin, Refusal, Settings, document};
+use sluice_control::config::{Config, HostOverride, Origin, Refusal, Settings, document};
 use sluice_control::http::{App, server, tls};
 use sluice_control::media_plane::MediaPlane;
-use sluice_control::service::{Service, report_channels};
+use sluice_control::rtcd::service::Rtcd;
+use sluice_control::service::{DrainCause, Service, report_channels};
 use sluice_control::store::Store;
-use sluice_control::{addresses, logging};
+use sluice_control::{addresses, command_line, logging};
 use sluice_engine::shard::handle::Engine;
 use sluice_tuning::facts::Facts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,18 +25,29 @@ use tokio::sync::watch;
 /// Read when it exists and no other file is named, as rtcd does.
 const DEFAULT_FILE: &str = "config/config.toml";
 
+/// Variables that rtcd reads besides those of its keys: Go's profiling, and a switch of its DTLS library.
+const NOT_KEYS: &[&str] = &["PERF_PROFILES", "RTCD_RTC_DTLS_INSECURE_SKIP_HELLOVERIFY"];
+
+/// Status of a process that a second signal ended, as shells have it for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Time for goodbyes after a second signal.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Threads of the control plane; the shards have their own.
 const CONTROL_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let as_rtcd = command_line::is_rtcd(&arguments);
+    let matches = command().get_matches_from(command_line::completed(arguments));
     let result = match matches.subcommand() {
-        Some(("serve", arguments)) => serve(arguments),
-        Some(("config", arguments)) => config(arguments),
-        _ => Ok(()),
+        Some(("serve", arguments)) => serve(arguments, as_rtcd),
+        Some(("config", arguments)) => config(arguments).map(|()| ExitCode::SUCCESS),
+        _ => Ok(ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("sluice: {message}");
             ExitCode::FAILURE
@@ -44,7 +57,7 @@ fn main() -> ExitCode {
 
 fn command() -> Command {
     let mut serve = Command::new("serve")
-        .about("Runs the server; needs no configuration")
+        .about("Runs the server; needs no configuration. What is done without a subcommand")
         .arg(
             Arg::new("config")
                 .long("config")
@@ -109,8 +122,6 @@ fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Prints the version"),
         )
-        .subcommand_required(true)
-        .arg_required_else_help(true)
         .subcommand(serve)
         .subcommand(config)
 }
@@ -144,9 +155,15 @@ fn apply_environment(settings: &mut Settings) -> Result<(), Refusal> {
     })
 }
 
-fn load(arguments: &ArgMatches) -> Result<(Config, Vec<String>), String> {
+fn load(arguments: &ArgMatches, as_rtcd: bool) -> Result<(Config, Vec<String>), String> {
     let mut settings = Settings::defaults();
+    if as_rtcd {
+        settings.take_rtcd_defaults();
+    }
     match arguments.get_one::<String>("config") {
+        Some(path) if as_rtcd && !Path::new(path).exists() => {
+            settings.notices.push(format!("{path} is missing: defaults and environment count"));
+        }
         Some(path) => settings.apply_file(path, &read(path)?).map_err(|e| e.to_string())?,
         None if Path::new(DEFAULT_FILE).exists() => {
             settings.apply_file(DEFAULT_FILE, &read(DEFAULT_FILE)?).map_err(|e| e.to_string())?;
@@ -167,7 +184,13 @@ fn load(arguments: &ArgMatches) -> Result<(Config, Vec<String>), String> {
         };
         settings.apply_flag("--set", path, value).map_err(|e| e.to_string())?;
     }
-    let config = settings.finish().map_err(|e| e.to_string())?;
+    for name in NOT_KEYS.iter().filter(|name| std::env::var_os(name).is_some()) {
+        settings.notices.push(format!("environment variable {name} has no effect"));
+    }
+    let mut config = settings.finish().map_err(|e| e.to_string())?;
+    if settings.origin("logger.enable_file") == Origin::Default {
+        settings.notices.extend(logging::skip_unwritable_file(&mut config.logger));
+    }
     if let Origin::Flag(name) = settings.origin("api.native.token") {
         settings.notices.push(format!(
             "the token stands in {name}, where other users of this host can read \
@@ -177,8 +200,8 @@ fn load(arguments: &ArgMatches) -> Result<(Config, Vec<String>), String> {
     Ok((config, settings.notices))
 }
 
-fn serve(arguments: &ArgMatches) -> Result<(), String> {
-    let (mut config, notices) = load(arguments)?;
+fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
+    let (mut config, notices) = load(arguments, as_rtcd)?;
     logging::start(&config.logger)?;
     for notice in notices {
         tracing::warn!("{notice}");
@@ -186,16 +209,18 @@ fn serve(arguments: &ArgMatches) -> Result<(), String> {
     let tls = config.http.tls.as_ref().map(tls::load).transpose()?;
     let host = Facts::read(Path::new("/"));
     let (udp, tcp) = addresses::listen_addresses(&config.media, &PathBuf::from("/"))?;
-    config.engine.addresses = udp;
-    config.engine.tcp_addresses = tcp;
-    config.engine.validate().map_err(|error| error.to_string())?;
-
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .map_err(|error| format!("the control threads did not start: {error}"))?;
+    // Before the engine has the media port, from which a STUN server is asked.
+    let external = runtime.block_on(addresses::find_external(&config, &udp, &tcp))?;
+    config.engine.addresses = udp;
+    config.engine.tcp_addresses = tcp;
+    config.engine.validate().map_err(|error| error.to_string())?;
+
     // Before the engine: a port in use is found before anything runs.
     let listener = {
         let _entered = runtime.enter();
@@ -210,30 +235,35 @@ fn serve(arguments: &ArgMatches) -> Result<(), String> {
     });
     let engine = Arc::new(engine.map_err(|error| error.to_string())?);
 
+    // Before it says that it serves: whoever reads that may send a signal.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::new()?
+    };
     let url = page_url(&config, listener.local_addr().ok());
     announce(&config, &engine, &url);
     let plane: Arc<dyn MediaPlane> = Arc::clone(&engine) as Arc<dyn MediaPlane>;
     let result = runtime.block_on(async {
         let service = Service::new(plane, &config);
+        service.advertised().learn(&external);
+        keep_resolved(&service, &config, external);
         service.watch(queues);
         let app = App::new(Arc::clone(&service), &config, host, auth);
         app.cpu_load.watch(PathBuf::from("/"));
-        let mut signals = Signals::new()?;
+        let rtcd = app.rtcd.clone();
         let (stop, stopped) = watch::channel(false);
         let http = config.http.clone();
         let serving = tokio::spawn(async move {
             server::serve(listener, tls, app.router(), &http, stopped).await;
         });
-        let name = signals.next().await;
-        tracing::info!(signal = name, "shutting down; a second signal ends at once");
-        tokio::spawn(async move {
-            signals.next().await;
-            std::process::exit(130);
-        });
-        service.drain().await;
+        let interrupted = drained(&service, &rtcd, signals, config.drain_timeout).await;
         let _ = stop.send(true);
+        if interrupted {
+            let _ = tokio::time::timeout(LAST_WORDS, serving).await;
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         let _ = serving.await;
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     });
     // Whatever still runs holds the engine; it is dropped here.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -241,6 +271,57 @@ fn serve(arguments: &ArgMatches) -> Result<(), String> {
         engine.stop();
     }
     result
+}
+
+/// Serves until a signal, then lets calls go on until they have ended, their time is over or a second
+/// signal comes; returns whether one did. A third one ends the process where it stands.
+async fn drained(
+    service: &Arc<Service>,
+    rtcd: &Rtcd,
+    mut signals: Signals,
+    limit: Duration,
+) -> bool {
+    let signal = signals.next().await;
+    service.begin_drain(DrainCause::Signal);
+    let sessions = service.sessions_left();
+    tracing::info!(signal, sessions, ?limit, "draining; a second signal ends at once");
+    let interrupted = tokio::select! {
+        () = service.emptied() => false,
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!(sessions = service.sessions_left(), "the time to drain is over");
+            false
+        }
+        _ = signals.next() => true,
+    };
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(INTERRUPTED.into());
+    });
+    let end = async {
+        service.end_calls().await;
+        rtcd.end().await;
+    };
+    if interrupted {
+        tracing::warn!(sessions = service.sessions_left(), "a second signal: ending at once");
+        let _ = tokio::time::timeout(LAST_WORDS, end).await;
+    } else {
+        end.await;
+    }
+    interrupted
+}
+
+/// Watches the name of the override, if it has one.
+fn keep_resolved(service: &Arc<Service>, config: &Config, external: addresses::External) {
+    let (HostOverride::Name(name), addresses::External::Override(current)) =
+        (config.media.host_override.clone(), external)
+    else {
+        return;
+    };
+    let (advertised, ipv6) = (Arc::clone(service.advertised()), config.media.ipv6);
+    tokio::spawn(async move {
+        let resolve = async |name: &str| addresses::resolve(name).await;
+        addresses::keep_resolved(&advertised, &name, ipv6, current, resolve).await;
+    });
 }
 
 struct Signals {

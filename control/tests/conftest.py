@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from chromium import Browser
+from numbered import FILE_S, write_file
 from sluice import TARGET, Server, io_uring_allowed
 
 
@@ -32,6 +34,14 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "uring" and not io_uring_allowed():
         pytest.skip("this kernel or container refuses io_uring")
     return request.param
+
+
+@pytest.fixture(scope="session")
+def media_file() -> Path:
+    """A file with numbered pictures and a tone."""
+    path = TARGET / "test-media" / f"numbered-{FILE_S}s.webm"
+    write_file(path, FILE_S)
+    return path
 
 
 @pytest.fixture(scope="session")

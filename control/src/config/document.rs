@@ -98,8 +98,8 @@ const INTRODUCTION: &str = "\
 where it was set, the value and what would be right; the exit status is 1. An unknown key in the file is named in the log and ignored.
 
 The keys and variables of rtcd (`RTCD_*`) have rtcd's names, types, defaults and ranges, so that its file and its environment can be used as they are. Those marked
-*No effect* are checked, named once in the log, and otherwise ignored. One default differs on purpose: `logger.enable_file` is false here, and nothing is written
-to `store.data_source`, so that starting without a configuration leaves no files behind.
+*No effect* are checked, named once in the log, and otherwise ignored. One default differs on purpose: `logger.enable_file` is false here, so that
+starting without a configuration leaves no log file behind; under the name `rtcd` (a link in its place) it is true.
 ";
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! reader, the environment, the flags, the printed sample and `docs/configuration.md` are all made
 //! from it.
 
+use super::overrides::{HostOverride, PortOverride};
 use super::value::{Kind, Value};
 
 /// One setting.
@@ -232,8 +233,10 @@ pub const KEYS: &[Key] = &[
     Key::new("rtc.ice_address_udp", "RTCD_RTC_ICEADDRESSUDP", Kind::Text, r#""""#)
         .flag("ice-address-udp")
         .doc(
-            "Local IP addresses for media over UDP, comma-separated. Empty: all \
-                 addresses of interfaces that are up, link-local ones excepted.",
+            "Local IP addresses for media over UDP, comma-separated. Empty: those of \
+                 `rtc.ice_address_tcp`, or if that is empty too, all addresses of interfaces \
+                 that are up, link-local ones excepted. `0.0.0.0` stands for all IPv4 addresses, \
+                 `::` for all of both families.",
         )
         .check(|v| addresses("ICEAddressUDP", v)),
     Key::new("rtc.ice_port_udp", "RTCD_RTC_ICEPORTUDP", Kind::Int, "8443")
@@ -265,10 +268,12 @@ pub const KEYS: &[Key] = &[
     Key::new("rtc.ice_host_override", "RTCD_RTC_ICEHOSTOVERRIDE", Kind::Text, r#""""#)
         .flag("ice-host-override")
         .doc(
-            "IP address that is advertised instead of the local ones, for hosts \
-                 behind a one-to-one NAT. rtcd's host names and mapping lists \
-                 (`external/internal`, comma-separated) are checked and have no effect \
-                 yet.",
+            "What is advertised instead of local addresses, for hosts behind NAT. An IP \
+                 address stands for all local ones of its family, loopback ones excepted unless \
+                 there is no other. A host name is resolved at start, which fails without an \
+                 answer, and every 30 seconds after that: IPv4 addresses only, unless \
+                 `rtc.enable_ipv6`. Pairs `external/internal`, comma-separated, are used as they \
+                 stand.",
         )
         .check(host_override),
     Key::new(
@@ -277,17 +282,19 @@ pub const KEYS: &[Key] = &[
         Kind::TextOrInt,
         r#""""#,
     )
-    .without_effect()
     .doc(
-        "Port that is advertised instead of the local ones: a port of 80 to \
-                 49151, or `localIP/port` pairs, comma-separated.",
+        "Port that is advertised with external addresses (those of `rtc.ice_host_override`, or \
+                 found by STUN) instead of the local one, for UDP and TCP: a port of 80 to 49151, \
+                 or `localIP/port` pairs, comma-separated, of which the first local address of \
+                 this host counts.",
     )
     .check(host_port_override),
     Key::new("rtc.ice_servers", "RTCD_RTC_ICESERVERS", Kind::IceServers, "[]")
         .doc(
             "STUN and TURN servers that WHIP and WHEP clients are told of: a list of \
                  URLs, or of tables with `urls`, `username` and `credential`. In the \
-                 environment: JSON.",
+                 environment: JSON. Unless `rtc.ice_host_override` is set, the first `stun:` URL \
+                 is asked at start for the public address of each local one, up to 5 seconds.",
         )
         .check(ice_servers),
     Key::new("rtc.udp_sockets_count", "RTCD_RTC_UDPSOCKETSCOUNT", Kind::Int, "100")
@@ -331,6 +338,13 @@ pub const KEYS: &[Key] = &[
         "Minutes that short-lived TURN credentials are good for, 1 to 10079; \
                  checked when there is a secret.",
     ),
+    Key::new("node.drain_timeout", "SLUICE_DRAIN_TIMEOUT", Kind::Int, "18000")
+        .flag("drain-timeout")
+        .doc(
+            "Seconds that running calls may go on after SIGTERM or SIGINT, 0 to 604800; then \
+                 they are ended. A second signal ends them at once.",
+        )
+        .check(|v| in_range("DrainTimeout", v, 0, 604_800)),
     Key::new("engine.shards", "SLUICE_ENGINE_SHARDS", Kind::Int, "0")
         .flag("shards")
         .doc("Threads that move media, 1 to 1024; 0 for one per core that this process may use.")
@@ -431,15 +445,17 @@ pub const KEYS: &[Key] = &[
         .check(|v| log_level("ConsoleLevel", v)),
     Key::new("logger.enable_file", "RTCD_LOGGER_ENABLEFILE", Kind::Bool, "false").doc(
         "Log to a file too. rtcd's default is true; here nothing is written to \
-                 the working directory unless it is asked for.",
+                 the working directory unless it is asked for, or the command is called `rtcd`.",
     ),
     Key::new("logger.file_json", "RTCD_LOGGER_FILEJSON", Kind::Bool, "true")
         .doc("One JSON object a line instead of text."),
     Key::new("logger.file_level", "RTCD_LOGGER_FILELEVEL", Kind::Text, r#""DEBUG""#)
         .doc("As `logger.console_level`.")
         .check(|v| log_level("FileLevel", v)),
-    Key::new("logger.file_location", "RTCD_LOGGER_FILELOCATION", Kind::Text, r#""rtcd.log""#)
-        .doc("The log file; appended to, not rotated. Needed with `logger.enable_file`."),
+    Key::new("logger.file_location", "RTCD_LOGGER_FILELOCATION", Kind::Text, r#""rtcd.log""#).doc(
+        "The log file. At 100 MB it is moved to the same name with `.1` behind it and \
+                 compressed; 10 old files are kept. Needed with `logger.enable_file`.",
+    ),
     Key::new("logger.enable_color", "RTCD_LOGGER_ENABLECOLOR", Kind::Bool, "false")
         .doc("Colours on the console."),
 ];
@@ -448,77 +464,15 @@ fn power_of_two(n: i64) -> bool {
     (32..=8192).contains(&n) && n.count_ones() == 1
 }
 
-/// A single address or host name, or `external/internal` pairs.
 fn host_override(value: &Value) -> Result<(), String> {
-    let text = value.as_text().unwrap_or("").trim();
-    if text.is_empty() || text.parse::<std::net::IpAddr>().is_ok() {
-        return Ok(());
-    }
-    if text.contains('/') {
-        for pair in text.split(',').map(str::trim) {
-            let ok = pair.split_once('/').is_some_and(|(external, internal)| {
-                external.parse::<std::net::IpAddr>().is_ok()
-                    && internal.parse::<std::net::IpAddr>().is_ok()
-            });
-            if !ok {
-                return Err(format!(
-                    "invalid ICEHostOverride value: {pair:?} is not of the form \
-                             externalIP/internalIP"
-                ));
-            }
-        }
-        return Ok(());
-    }
-    let host = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
-    if text.len() <= 253 && text.bytes().all(host) {
-        return Ok(());
-    }
-    Err(format!(
-        "invalid ICEHostOverride value: {text:?} is neither an IP address, a host \
-                 name nor a list of externalIP/internalIP"
-    ))
+    HostOverride::parse(value.as_text().unwrap_or("")).map(|_| ())
 }
 
 fn host_port_override(value: &Value) -> Result<(), String> {
-    if let Some(port) = value.as_int() {
-        return in_range("ICEHostPortOverride", &Value::Int(port), 80, 49151);
+    match value.as_int() {
+        Some(port) => PortOverride::port(port).map(|_| ()),
+        None => PortOverride::parse(value.as_text().unwrap_or("")).map(|_| ()),
     }
-    let text = value.as_text().unwrap_or("").trim();
-    if text.is_empty() {
-        return Ok(());
-    }
-    if !text.contains('/') {
-        let Ok(port) = text.parse::<i64>() else {
-            return Err(format!(
-                "invalid ICEHostPortOverride value: {text:?} is neither a port \
-                         nor a list of localIP/port"
-            ));
-        };
-        return in_range("ICEHostPortOverride", &Value::Int(port), 80, 49151);
-    }
-    let mut seen: Vec<(std::net::IpAddr, u16)> = Vec::new();
-    for pair in text.split(',').map(str::trim) {
-        let parsed = pair
-            .split_once('/')
-            .and_then(|(ip, port)| Some((ip.parse().ok()?, port.parse::<u16>().ok()?)));
-        let Some((ip, port)) = parsed else {
-            return Err(format!(
-                "invalid ICEHostPortOverride value: {pair:?} is not of the form localIP/port"
-            ));
-        };
-        if seen.iter().any(|(known, _)| *known == ip) {
-            return Err(format!(
-                "invalid ICEHostPortOverride value: address {ip} stands there twice"
-            ));
-        }
-        if seen.iter().any(|(_, known)| *known == port) {
-            return Err(format!(
-                "invalid ICEHostPortOverride value: port {port} stands there twice"
-            ));
-        }
-        seen.push((ip, port));
-    }
-    Ok(())
 }
 
 fn ice_servers(value: &Value) -> Result<(), String> {

@@ -4,6 +4,7 @@
 pub mod document;
 pub mod file;
 pub mod keys;
+pub mod overrides;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use sluice_engine::config::{BackendChoice, EngineConfig};
 
 use keys::{KEYS, Key};
+pub use overrides::{AddressPair, HostOverride, PortOverride};
 pub use value::IceServer;
 use value::Value;
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// Bounds of the control plane.
     pub limits: Limits,
+    /// Time that calls may go on after a signal to end.
+    pub drain_timeout: Duration,
     /// What is logged where.
     pub logger: LoggerConfig,
 }
@@ -102,8 +106,10 @@ pub struct MediaConfig {
     pub ipv6: bool,
     /// Whether loopback candidates are advertised.
     pub advertise_loopback: AdvertiseLoopback,
-    /// Advertised instead of the local addresses of its family.
-    pub host_override: Option<IpAddr>,
+    /// Advertised instead of local addresses.
+    pub host_override: HostOverride,
+    /// Advertised with external addresses instead of the local port.
+    pub port_override: Option<PortOverride>,
 }
 
 /// Whether candidates on loopback addresses are advertised.
@@ -211,6 +217,12 @@ impl Settings {
         let values =
             KEYS.iter().map(|key| (key.path, (document::default_value(key), Origin::Default)));
         Self { values: values.collect(), notices: Vec::new() }
+    }
+
+    /// Takes over rtcd's default where ours differs on purpose: for a process that runs in rtcd's
+    /// place.
+    pub fn take_rtcd_defaults(&mut self) {
+        self.values.insert("logger.enable_file", (Value::Bool(true), Origin::Default));
     }
 
     /// Sets one key, when the value can work.
@@ -360,6 +372,7 @@ impl Settings {
                 sessions_per_call: count("limits.sessions_per_call"),
                 tracks_per_session: count("limits.tracks_per_session"),
             },
+            drain_timeout: seconds("node.drain_timeout"),
             logger,
         })
     }
@@ -426,7 +439,14 @@ impl Settings {
                 "never" => AdvertiseLoopback::Never,
                 _ => AdvertiseLoopback::Auto,
             },
-            host_override: self.text("rtc.ice_host_override").trim().parse().ok(),
+            // Both passed the same parsers when they were set.
+            host_override: HostOverride::parse(self.text("rtc.ice_host_override"))
+                .unwrap_or_default(),
+            port_override: match self.value("rtc.ice_host_port_override") {
+                Some(Value::Int(port)) => PortOverride::port(*port).ok(),
+                Some(Value::Text(text)) => PortOverride::parse(text).ok().flatten(),
+                _ => None,
+            },
         }
     }
 

@@ -4,6 +4,7 @@ pub mod access;
 pub mod body;
 pub mod clients;
 pub mod counters;
+pub mod drain;
 pub mod native;
 pub mod operations;
 pub mod pages;

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 
 use super::access::FromThisHost;
 use super::body::JsonBody;
+use super::drain::{DrainView, NodeState};
 use super::{App, CallPath, SessionPath};
 use crate::error::{ApiError, Code, Problem};
 use crate::sdp::{SDP_BYTES_MAX, parse_candidate};
@@ -40,6 +41,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(candidates))
         .routes(routes!(ice_restart))
         .routes(routes!(node))
+        .merge(super::drain::router())
 }
 
 /// A new call.
@@ -211,6 +213,10 @@ impl CandidateBody {
 pub struct Node {
     /// Sluice's version.
     pub version: String,
+    /// Whether new sessions are let in.
+    pub state: NodeState,
+    /// The drain, when one is under way.
+    pub drain: Option<DrainView>,
     /// How datagrams reach the kernel: `uring` or `mmsg`.
     pub backend: String,
     /// Why it is not `uring`, when `auto` did not take it.
@@ -547,6 +553,8 @@ async fn node(State(app): State<App>) -> Json<Node> {
     let texts = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect();
     Json(Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: NodeState::of(&app.service),
+        drain: DrainView::of(&app.service),
         backend: facts.backend.to_owned(),
         backend_reason: facts.backend_reason.clone(),
         udp: texts(&facts.udp),

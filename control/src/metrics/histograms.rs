@@ -51,8 +51,8 @@ impl<L: EncodeLabelSet + Send + Sync + std::fmt::Debug + 'static> Collector for 
 /// The engine's fine buckets put together to coarser ones; the last takes what is longer than all bounds.
 fn rebucket(times: &ForwardTimes, bounds_s: &[f64]) -> Vec<(f64, u64)> {
     let mut buckets: Vec<_> = bounds_s.iter().map(|&bound| (bound, 0)).collect();
-    buckets.push((f64::MAX, 0));
-    let fine = FORWARD_TIME_BUCKETS_S.iter().copied().chain([f64::MAX]).zip(times.counts);
+    buckets.push((f64::INFINITY, 0));
+    let fine = FORWARD_TIME_BUCKETS_S.iter().copied().chain([f64::INFINITY]).zip(times.counts);
     for (upper, count) in fine {
         if let Some((_, sum)) = buckets.iter_mut().find(|(bound, _)| upper <= *bound) {
             *sum += count;
@@ -74,7 +74,7 @@ mod tests {
             times.observe(Duration::from_micros(micros));
         }
         let buckets = rebucket(&times, &[0.001, 0.005, 0.05, 1.0]);
-        let expected = [(0.001, 3), (0.005, 1), (0.05, 1), (1.0, 0), (f64::MAX, 1)];
+        let expected = [(0.001, 3), (0.005, 1), (0.05, 1), (1.0, 0), (f64::INFINITY, 1)];
         assert_eq!(buckets, expected);
     }
 }

@@ -3,8 +3,8 @@
 //! What is told here by signalling counts as it happens. What packets do is counted by the engine in tallies, one for each client
 //! and kind of track, and put together when somebody asks.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,12 +18,14 @@ use sluice_engine::metrics::{ForwardTimes, TrackTally};
 use super::track_class::TrackClass;
 use crate::metrics::histograms;
 
-/// Names that are told apart by a label, of groups and of clients each. Further ones are counted together as `other`. None is
-/// forgotten, so that a gauge goes down under the label under which it went up.
-pub const NAMES_MAX: usize = 256;
+mod labels;
+mod names;
+#[cfg(test)]
+mod tests;
 
-/// What stands for names beyond [`NAMES_MAX`].
-const OTHER: &str = "other";
+pub use labels::{ConnState, Direction, ErrorKind};
+pub use names::NAMES_MAX;
+use names::Names;
 
 /// Message types that clients are known to send; others are counted as `unknown`.
 const TYPES_IN: [&str; 7] = ["hello", "close", "join", "leave", "reconnect", "rtc", "vad"];
@@ -35,101 +37,6 @@ const LATENCY_S: [f64; 14] =
     [0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0];
 const LOSS: [f64; 12] = [0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0];
 const DEFAULT_S: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// What a peer connection became.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConnState {
-    /// Media can flow.
-    Connected,
-    /// Nothing is heard of the peer for the moment.
-    Disconnected,
-    /// It could not be made, or was given up.
-    Failed,
-    /// It ended as it should.
-    Closed,
-}
-
-impl ConnState {
-    const ALL: [Self; 4] = [Self::Connected, Self::Disconnected, Self::Failed, Self::Closed];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Failed => "failed",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// What went wrong in a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ErrorKind {
-    /// A description could not be made, sent or understood.
-    Signaling,
-    /// A candidate could not be used.
-    Ice,
-    /// Packets could not be forwarded.
-    Rtp,
-    /// A track could not be published or passed on.
-    Track,
-    /// The signalling lock was not free in time.
-    SignalingLockTimeout,
-}
-
-impl ErrorKind {
-    const ALL: [Self; 5] =
-        [Self::Signaling, Self::Ice, Self::Rtp, Self::Track, Self::SignalingLockTimeout];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Signaling => "signaling",
-            Self::Ice => "ice",
-            Self::Rtp => "rtp",
-            Self::Track => "track",
-            Self::SignalingLockTimeout => "signaling_lock_timeout",
-        }
-    }
-}
-
-/// Which way something goes, as the server sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Direction {
-    /// To the server.
-    In,
-    /// From the server.
-    Out,
-}
-
-impl Direction {
-    fn label(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-        }
-    }
-}
-
-impl TrackClass {
-    const ALL: [Self; 4] = [Self::Voice, Self::ScreenAudio, Self::Screen, Self::Video];
-
-    /// As a type of write times, where rtcd counts cameras as screens.
-    fn write_type(self) -> &'static str {
-        match self {
-            Self::Voice => "voice",
-            Self::ScreenAudio => "screen-audio",
-            Self::Screen | Self::Video => "screen",
-        }
-    }
-
-    /// As a type of packets and bytes.
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Voice | Self::ScreenAudio => "audio",
-            Self::Screen | Self::Video => "video",
-        }
-    }
-}
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
@@ -162,7 +69,7 @@ impl Default for RtcdMetrics {
         let conn_states = Family::<Labels<1>, Counter>::default();
         // A rate cannot see a counter's first step unless it was there before, at zero.
         for state in ConnState::ALL {
-            conn_states.get_or_create(&[("type", state.label().to_owned())]);
+            drop(conn_states.get_or_create(&[("type", state.label().to_owned())]));
         }
         Self {
             groups: Arc::default(),
@@ -189,8 +96,8 @@ impl RtcdMetrics {
     pub fn session_opened(&self, group: &str) {
         let group = self.groups.label(group);
         for kind in ErrorKind::ALL {
-            self.errors
-                .get_or_create(&[("groupID", group.clone()), ("type", kind.label().to_owned())]);
+            let labels = [("groupID", group.clone()), ("type", kind.label().to_owned())];
+            drop(self.errors.get_or_create(&labels));
         }
         self.sessions.get_or_create(&[("groupID", group)]).inc();
     }
@@ -404,214 +311,3 @@ const _: () = assert!(
     FIRST_TALLY + (NAMES_MAX + 1) * TrackClass::ALL.len() <= TallyId::MAX_TALLIES,
     "every client has a tally for each kind of track, those beyond the bound together as well"
 );
-
-/// Names in the order in which they came, as many as may be told apart.
-#[derive(Debug, Default)]
-struct Names {
-    places: Mutex<HashMap<String, usize>>,
-}
-
-impl Names {
-    /// The place of a name, which stays; [`NAMES_MAX`] for names beyond the bound.
-    fn place(&self, name: &str) -> usize {
-        // A panic elsewhere leaves the map whole: nothing happens to it but an insertion.
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        match places.get(name) {
-            Some(&place) => place,
-            None if places.len() == NAMES_MAX => NAMES_MAX,
-            None => {
-                let place = places.len();
-                places.insert(name.to_owned(), place);
-                place
-            }
-        }
-    }
-
-    fn label(&self, name: &str) -> String {
-        if self.place(name) == NAMES_MAX { OTHER.to_owned() } else { name.to_owned() }
-    }
-
-    /// Every name with its place, and `other`.
-    fn all(&self) -> Vec<(usize, String)> {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = places.iter().map(|(name, &place)| (place, name.clone()));
-        known.chain([(NAMES_MAX, OTHER.to_owned())]).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::text;
-
-    fn shown(metrics: &RtcdMetrics, tallies: &[&[TrackTally]]) -> String {
-        let mut registry = Registry::default();
-        metrics.register(registry.sub_registry_with_prefix("rtcd"), tallies);
-        let mut openmetrics = String::new();
-        prometheus_client::encoding::text::encode(&mut openmetrics, &registry).unwrap();
-        text::to_prometheus(&openmetrics)
-    }
-
-    fn assert_shown(shown: &str, lines: &[&str]) {
-        for line in lines {
-            assert!(shown.lines().any(|shown| shown == *line), "{line} is missing in\n{shown}");
-        }
-    }
-
-    #[test]
-    fn names_types_and_labels_are_those_of_rtcd() {
-        let metrics = RtcdMetrics::default();
-        metrics.session_opened("g");
-        metrics.session_opened("g");
-        metrics.session_closed("g");
-        metrics.conn_state(ConnState::Connected);
-        metrics.error("g", ErrorKind::SignalingLockTimeout);
-        metrics.ws_opened("c");
-        metrics.ws_opened("d");
-        metrics.ws_closed("d");
-        metrics.ws_message("c", "join", Direction::In);
-        metrics.ws_message("c", "vad", Direction::Out);
-        metrics.track_added("g", Direction::In, "audio/opus");
-        metrics.track_added("g", Direction::Out, "video/VP8");
-        metrics.track_removed("g", Direction::Out, "video/VP8");
-        assert_shown(
-            &shown(&metrics, &[]),
-            &[
-                "# TYPE rtcd_rtc_rtp_tracks_total gauge",
-                "rtcd_rtc_rtp_tracks_total{groupID=\"g\",direction=\"in\",type=\"audio/opus\"} 1",
-                "rtcd_rtc_rtp_tracks_total{groupID=\"g\",direction=\"out\",type=\"video/VP8\"} 0",
-                "# TYPE rtcd_rtc_sessions_total gauge",
-                "rtcd_rtc_sessions_total{groupID=\"g\"} 1",
-                "# TYPE rtcd_rtc_conn_states_total counter",
-                "rtcd_rtc_conn_states_total{type=\"connected\"} 1",
-                "rtcd_rtc_conn_states_total{type=\"failed\"} 0",
-                "# TYPE rtcd_rtc_errors_total counter",
-                "rtcd_rtc_errors_total{groupID=\"g\",type=\"signaling_lock_timeout\"} 1",
-                "rtcd_rtc_errors_total{groupID=\"g\",type=\"ice\"} 0",
-                "# TYPE rtcd_ws_connections_total gauge",
-                "rtcd_ws_connections_total{clientID=\"c\"} 1",
-                "rtcd_ws_connections_total{clientID=\"d\"} 0",
-                "# TYPE rtcd_ws_messages_total counter",
-                "rtcd_ws_messages_total{clientID=\"c\",type=\"join\",direction=\"in\"} 1",
-                "rtcd_ws_messages_total{clientID=\"c\",type=\"vad\",direction=\"out\"} 1",
-            ],
-        );
-    }
-
-    /// The `le` values of a histogram's only series.
-    fn bounds<'a>(shown: &'a str, name: &str) -> Vec<&'a str> {
-        let buckets = shown.lines().filter(|line| line.starts_with(&format!("{name}_bucket")));
-        let bounds = buckets.filter_map(|line| line.split_once("le=\"")?.1.split_once('"'));
-        bounds.map(|(bound, _)| bound).collect()
-    }
-
-    #[test]
-    fn histograms_have_the_buckets_of_rtcd() {
-        let metrics = RtcdMetrics::default();
-        let second = Duration::from_secs(1);
-        metrics.connection_time("g", second);
-        metrics.dc_open_time("g", second);
-        metrics.lock_grab_time("g", second);
-        metrics.lock_locked_time("g", second);
-        metrics.client_loss_rate("g", 0.02);
-        metrics.client_loss_rate("g", f64::NAN);
-        metrics.client_rtt("g", 0.06);
-        metrics.client_jitter("g", 0.003);
-        let mut tallies = vec![TrackTally::default(); 8];
-        let tally = &mut tallies[metrics.tally("g", TrackClass::Voice).index()];
-        tally.packets_in = 1;
-        tally.forward_times.observe(Duration::from_millis(2));
-        let shown = shown(&metrics, &[&tallies]);
-        let latency = ".001 .005 .0075 .01 .025 .05 .075 .1 .25 .3 .4 .5 .75 1 +Inf";
-        let loss = ".001 .005 .0075 .01 .025 .05 .075 .1 .25 .5 .75 1 +Inf";
-        let default = ".005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf";
-        for (name, expected) in [
-            ("rtp_tracks_writes_time", latency),
-            ("connection_time", default),
-            ("dc_open_time", default),
-            ("signaling_lock_grab_time", default),
-            ("signaling_lock_locked_time", default),
-            ("client_loss_rate", loss),
-            ("client_rtt", latency),
-            ("client_jitter", latency),
-        ] {
-            let name = format!("rtcd_rtc_{name}");
-            let found = bounds(&shown, &name);
-            let found: Vec<_> = found.iter().map(|b| b.strip_prefix('0').unwrap_or(b)).collect();
-            assert_eq!(found, expected.split(' ').collect::<Vec<_>>(), "{name}");
-            assert!(shown.contains(&format!("# TYPE {name} histogram\n")), "{name}");
-            assert!(shown.contains(&format!("{name}_count{{groupID=\"g\"")), "{name}");
-        }
-        assert_shown(
-            &shown,
-            &[
-                "rtcd_rtc_client_loss_rate_count{groupID=\"g\"} 1",
-                "rtcd_rtc_client_rtt_bucket{le=\"0.05\",groupID=\"g\"} 0",
-                "rtcd_rtc_client_rtt_bucket{le=\"0.075\",groupID=\"g\"} 1",
-                "rtcd_rtc_rtp_tracks_writes_time_bucket{le=\"0.001\",groupID=\"g\",type=\"voice\"} 0",
-                "rtcd_rtc_rtp_tracks_writes_time_bucket{le=\"0.005\",groupID=\"g\",type=\"voice\"} 1",
-                "rtcd_rtc_rtp_tracks_writes_time_sum{groupID=\"g\",type=\"voice\"} 0.002",
-            ],
-        );
-    }
-
-    #[test]
-    fn tallies_of_all_shards_are_added_by_client_and_type() {
-        let metrics = RtcdMetrics::default();
-        let at = |group, class| metrics.tally(group, class).index();
-        let (screen, camera) = (at("g", TrackClass::Screen), at("g", TrackClass::Video));
-        let voice = at("h", TrackClass::Voice);
-        let mut first = vec![TrackTally::default(); 16];
-        first[screen] = TrackTally { packets_in: 1, bytes_in: 100, ..TrackTally::default() };
-        first[camera] = TrackTally { packets_in: 2, packets_out: 4, ..TrackTally::default() };
-        first[0].packets_in = 1_000;
-        let mut second = vec![TrackTally::default(); camera + 1];
-        second[screen] = TrackTally { packets_in: 10, bytes_out: 7, ..TrackTally::default() };
-        second[screen].forward_times.observe(Duration::ZERO);
-        second[camera].packets_in = 1;
-        second[camera].forward_times.observe(Duration::ZERO);
-        first[voice].packets_in = 5;
-        let shown = shown(&metrics, &[&first, &second]);
-        assert_shown(
-            &shown,
-            &[
-                "# TYPE rtcd_rtc_rtp_packets_total counter",
-                "rtcd_rtc_rtp_packets_total{groupID=\"g\",direction=\"in\",type=\"video\"} 14",
-                "rtcd_rtc_rtp_packets_total{groupID=\"g\",direction=\"out\",type=\"video\"} 4",
-                "rtcd_rtc_rtp_packets_total{groupID=\"h\",direction=\"in\",type=\"audio\"} 5",
-                "# TYPE rtcd_rtc_rtp_bytes_total counter",
-                "rtcd_rtc_rtp_bytes_total{groupID=\"g\",direction=\"in\",type=\"video\"} 100",
-                "rtcd_rtc_rtp_bytes_total{groupID=\"g\",direction=\"out\",type=\"video\"} 7",
-                "rtcd_rtc_rtp_tracks_writes_time_count{groupID=\"g\",type=\"screen\"} 2",
-            ],
-        );
-        assert!(!shown.contains("1000"), "other tracks are not rtcd's");
-    }
-
-    #[test]
-    fn clients_and_types_beyond_the_bound_are_counted_together() {
-        let metrics = RtcdMetrics::default();
-        for n in 0..NAMES_MAX + 3 {
-            metrics.session_opened(&format!("g{n}"));
-        }
-        metrics.session_opened("g0");
-        metrics.session_closed(&format!("g{}", NAMES_MAX + 1));
-        metrics.ws_message("c", "whatever", Direction::In);
-        metrics.ws_message("c", "whatever else", Direction::In);
-        metrics.ws_message("c", "hello", Direction::Out);
-        let shown = shown(&metrics, &[]);
-        assert_shown(
-            &shown,
-            &[
-                "rtcd_rtc_sessions_total{groupID=\"g0\"} 2",
-                "rtcd_rtc_sessions_total{groupID=\"g255\"} 1",
-                "rtcd_rtc_sessions_total{groupID=\"other\"} 2",
-                "rtcd_ws_messages_total{clientID=\"c\",type=\"unknown\",direction=\"in\"} 2",
-            ],
-        );
-        assert!(!shown.contains("hello"), "only rtc and vad count on the way out");
-        let (last, beyond) = ("g255", "g256");
-        let voice = |group| metrics.tally(group, TrackClass::Voice).index();
-        assert!(voice(last) < voice(beyond) && voice(beyond) == voice("yet another"));
-    }
-}

@@ -308,7 +308,7 @@ mod tests {
         let length = [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536][number as usize % 10];
         match numbers() % if depth == 0 { 8 } else { 10 } {
             0 => Value::Nil,
-            1 => Value::from(number % 2 == 0),
+            1 => Value::from(number.is_multiple_of(2)),
             2 => Value::from(number >> (number % 64)),
             3 => Value::from((number as i64) >> (number % 64)),
             4 => Value::from(f64::from_bits(number)),

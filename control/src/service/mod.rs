@@ -7,6 +7,7 @@
 //! the middle of a request leaves nothing half done.
 
 mod call;
+mod drain;
 mod guests;
 pub mod link;
 mod session;
@@ -15,8 +16,8 @@ pub mod views;
 mod watch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use sluice_engine::clock;
@@ -30,6 +31,7 @@ use crate::error::{ApiError, Code};
 use crate::media_plane::MediaPlane;
 use call::Call;
 pub use call::Member;
+pub use drain::{Drain, DrainCause};
 pub use guests::GuestReports;
 use shards::{Numbers, Shards};
 pub(crate) use shards::{fill_random, random_id};
@@ -38,7 +40,7 @@ pub use watch::{ReportQueue, report_channels};
 /// Calls and sessions, and the way to the engine.
 pub struct Service {
     shards: Shards,
-    advertised: Advertised,
+    advertised: Arc<Advertised>,
     limits: Limits,
     /// Time that a session may be without a negotiation and without a WebSocket.
     abandoned_after: Duration,
@@ -46,7 +48,7 @@ pub struct Service {
     calls: Mutex<HashMap<String, Arc<Call>>>,
     /// Whose a session is, for reports of the engine.
     owners: Mutex<HashMap<SessionId, Owner>>,
-    draining: AtomicBool,
+    drain: RwLock<Option<Drain>>,
     /// What the service counts.
     pub counters: Counters,
 }
@@ -144,13 +146,13 @@ impl Service {
         let facts = plane.facts();
         let advertised = Advertised::new(&config.media, &facts.udp, &facts.tcp);
         Arc::new(Self {
-            advertised,
+            advertised: Arc::new(advertised),
             limits: config.limits,
             abandoned_after: config.engine.connect_timeout,
             numbers: Arc::new(Numbers::default()),
             calls: Mutex::default(),
             owners: Mutex::default(),
-            draining: AtomicBool::new(false),
+            drain: RwLock::default(),
             counters: Counters::default(),
             shards: Shards::new(plane),
         })
@@ -164,6 +166,11 @@ impl Service {
     /// What the engine found out when it started.
     pub fn facts(&self) -> &EngineFacts {
         self.shards.plane.facts()
+    }
+
+    /// What clients are told of this host's addresses.
+    pub fn advertised(&self) -> &Arc<Advertised> {
+        &self.advertised
     }
 
     /// Each shard with its load in thousandths and its counters; `None` where it does not answer
@@ -181,11 +188,6 @@ impl Service {
     pub async fn is_ready(&self) -> bool {
         !self.is_draining()
             && self.shard_states().await.iter().all(|(_, _, snapshot)| snapshot.is_some())
-    }
-
-    /// Whether the server is on its way out.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
     }
 
     /// How many calls and sessions there are.
@@ -224,13 +226,6 @@ impl Service {
         let call = Arc::new(Call::new(id, self.numbers.call(), shard, kept, clock::now()));
         calls.insert(id.to_owned(), Arc::clone(&call));
         Ok(call)
-    }
-
-    fn refuse_when_draining(&self) -> Result<(), ApiError> {
-        match self.is_draining() {
-            true => Err(ApiError::new(Code::Unavailable, "the server is shutting down")),
-            false => Ok(()),
-        }
     }
 
     /// The call of this id.
@@ -284,14 +279,6 @@ impl Service {
             Ok(())
         })
         .await
-    }
-
-    /// Ends everything: nothing new is let in, sessions are told goodbye.
-    pub async fn drain(self: &Arc<Self>) {
-        self.draining.store(true, Ordering::Relaxed);
-        for call in self.all_calls() {
-            self.end_call(&call, "the server shuts down", link::CloseCode::GoingAway).await;
-        }
     }
 }
 

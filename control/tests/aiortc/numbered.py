@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 320, 240
 FRAMES_PER_S = 25
 SAMPLES_PER_S = 48_000
 TONE_HZ = 440
+FILE_S = 12
 
 # The number stands in the picture as black and white blocks, least bit first. Blocks of this size
 # survive any quantiser. The first block is always white and the second black: without them the

@@ -1,11 +1,11 @@
 """One aiortc peer in a process of its own: publishes a file with WHIP, or plays a call with WHEP.
 
-    peer.py publish URL FILE      peer.py play URL
+    peer.py publish URL FILE      peer.py repeat URL FILE      peer.py play URL
 
 Prints one JSON object a line: `{"event": "connected", ...}` once media can flow, and at the end
 `{"event": "counted", ...}` with every picture and sound that was sent or received, each with its
-time on the clock that all processes of a machine share. Ends by itself when the file does, and
-when nothing has been received for `IDLE_S`.
+time on the clock that all processes of a machine share. Ends by itself when the file does, which
+`repeat` starts again for ever, and when nothing has been received for `IDLE_S`.
 """
 
 from __future__ import annotations
@@ -124,10 +124,10 @@ async def finish(connection: RTCPeerConnection, resource: Resource, counts: Coun
     say("counted", deleted=status, frames=counts.frames, samples=counts.samples)
 
 
-async def publish(url: str, file: str) -> None:
+async def publish(url: str, file: str, repeat: bool) -> None:
     """Publishes the file's sound and pictures in real time until it ends."""
     counts = Counts()
-    player = MediaPlayer(file)
+    player = MediaPlayer(file, loop=repeat)
     video, audio = Counted(player.video, counts), Counted(player.audio, counts)
     connection = RTCPeerConnection()
     for track in (audio, video):
@@ -169,7 +169,9 @@ def main() -> None:
     """Reads the command line."""
     match sys.argv[1:]:
         case ["publish", url, file]:
-            asyncio.run(publish(url, file))
+            asyncio.run(publish(url, file, repeat=False))
+        case ["repeat", url, file]:
+            asyncio.run(publish(url, file, repeat=True))
         case ["play", url]:
             asyncio.run(play(url))
         case _:

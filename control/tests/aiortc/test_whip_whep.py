@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from chromium import Browser
-from numbered import FRAMES_PER_S, SAMPLES_PER_S, write_file
+from numbered import FILE_S, FRAMES_PER_S, SAMPLES_PER_S
 from participant import Participant
-from sluice import TARGET, Server
+from process import Peer
+from sluice import Server
 
-PEER = Path(__file__).with_name("peer.py")
-FILE_S = 12
 # The player comes a little later than the publisher and sees nothing before its first key frame.
 PLAYED_S_MIN = 8
 # Of the pictures from the first to the last that were seen.
@@ -29,41 +24,6 @@ SETTLED_S = 2
 # at moments of their own.
 SAMPLES_TOLERANCE_S = 0.3
 PROCESS_TIMEOUT_S = 60.0
-
-
-class Peer:
-    """A process of `peer.py`."""
-
-    def __init__(self, name: str, *arguments: str) -> None:
-        self._log = TARGET / "test-logs" / f"aiortc-{name}.log"
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(PEER), *arguments], stdout=subprocess.PIPE, stderr=log, text=True
-            )
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """The next line that the peer prints, which must be `event`."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()  # pytest's time limit ends a wait for ever
-        assert line, f"the peer ended:\n{self._log.read_text()[-3000:]}"
-        said = json.loads(line)
-        assert said["event"] == event, said
-        return said
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def media_file() -> Path:
-    """A file with numbered pictures and a tone."""
-    path = TARGET / "test-media" / f"numbered-{FILE_S}s.webm"
-    write_file(path, FILE_S)
-    return path
 
 
 def samples_between(samples: list[list[float]], begin: float, end: float) -> float:

@@ -230,6 +230,7 @@ ice_host_port_override = 8443
 ice_servers = ["stun:a:3478", { urls = ["turn:b:3478"], username = "u", credential = "p" }]
 turn.static_auth_secret = "s"
 nack_buffer_size = 1024
+nack_disable_copy = false
 "#;
     settings.apply_file("config.toml", file).expect("valid");
     let config = settings.finish().expect("valid");
@@ -240,7 +241,8 @@ nack_buffer_size = 1024
     assert_eq!(config.ice_servers[1].username, "u");
     assert_eq!(config.engine.history_packets, 1024);
     let named = |key: &str| settings.notices.iter().filter(|n| n.contains(key)).count();
-    assert_eq!(named("rtc.turn.static_auth_secret"), 1, "{:?}", settings.notices);
+    assert_eq!(named("rtc.nack_disable_copy"), 1, "{:?}", settings.notices);
+    assert_eq!(named("rtc.turn.static_auth_secret"), 1);
     assert_eq!(named("api.security.allow_self_registration"), 0);
     assert_eq!(named("rtc.ice_port_tcp"), 0, "keys with an effect are not named");
 }

@@ -53,6 +53,7 @@ async fn every_operation_that_exists_is_documented() {
     // Paths are collected from the sources, so that a route that bypasses the description is found.
     let sources = [
         include_str!("../../src/http/native.rs"),
+        include_str!("../../src/http/drain.rs"),
         include_str!("../../src/http/ws.rs"),
         include_str!("../../src/http/mod.rs"),
     ];

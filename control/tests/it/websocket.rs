@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use sluice_control::sdp::SDP_BYTES_MAX;
+use sluice_control::service::DrainCause;
 use sluice_engine::clock;
 use sluice_engine::ids::ShardId;
 use sluice_engine::session_error::SessionError;
@@ -286,7 +287,8 @@ async fn a_shutdown_tells_everyone() {
     server.call("c").await;
     let ann = server.join("c", "Ann", &sdp::publishing()).await;
     let mut socket = server.socket(&ann).await;
-    server.service.drain().await;
+    server.service.begin_drain(DrainCause::Signal);
+    server.service.end_calls().await;
     assert_eq!(socket.next_of("closed").await["reason"], "the server shuts down");
     assert_eq!(socket.close_code().await, 1001);
     assert!(server.plane.sessions().is_empty());

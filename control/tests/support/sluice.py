@@ -87,6 +87,7 @@ class Server:
                     f"--ice-address-tcp={host}",
                     f"--ice-port-udp={media_port}",
                     f"--ice-port-tcp={media_port}",
+                    "--drain-timeout=0",  # a test may end with sessions open
                     *flags,
                 ],
                 stdin=subprocess.DEVNULL,

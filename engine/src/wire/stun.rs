@@ -66,6 +66,23 @@ impl<'a> Message<'a> {
     /// One per broken rule, see [`StunError`].
     /// Source: RFC 8489 §5, §6.3, §14.7; RFC 8445 §7.1.2 for FINGERPRINT being mandatory in checks.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, StunError> {
+        match Self::read(datagram)? {
+            (message, true) => Ok(message),
+            (_, false) => Err(StunError::NoFingerprint),
+        }
+    }
+
+    /// Reads a message of a use of STUN in which FINGERPRINT may be left out: what a STUN server answers. Where it stands it is checked.
+    ///
+    /// # Errors
+    /// As [`Message::parse`].
+    /// Source: RFC 8489 §7, §12.
+    pub fn parse_without_fingerprint(datagram: &'a [u8]) -> Result<Self, StunError> {
+        Self::read(datagram).map(|(message, _)| message)
+    }
+
+    /// The message, and whether a right FINGERPRINT ends it.
+    fn read(datagram: &'a [u8]) -> Result<(Self, bool), StunError> {
         let mut reader = Reader::new(datagram);
         let (message_type, length, cookie, transaction_id) =
             read_header(&mut reader).ok_or(StunError::Short)?;
@@ -95,18 +112,22 @@ impl<'a> Message<'a> {
                         return Err(StunError::NoFingerprint);
                     }
                     visible_len.get_or_insert(offset);
-                    fingerprint = value.try_into().ok().map(u32::from_be_bytes);
+                    let value = value.try_into().map_err(|_| StunError::NoFingerprint)?;
+                    fingerprint = Some(u32::from_be_bytes(value));
                 }
                 _ => {}
             }
         }
-        let fingerprint = fingerprint.ok_or(StunError::NoFingerprint)?;
-        let covered = datagram.get(..datagram.len() - FINGERPRINT_TOTAL_LEN).unwrap_or_default();
-        if fingerprint != fingerprint_of(covered) {
-            return Err(StunError::BadFingerprint);
+        if let Some(fingerprint) = fingerprint {
+            let covered =
+                datagram.get(..datagram.len() - FINGERPRINT_TOTAL_LEN).unwrap_or_default();
+            if fingerprint != fingerprint_of(covered) {
+                return Err(StunError::BadFingerprint);
+            }
         }
-        let attributes = body.get(..visible_len.unwrap_or(0)).unwrap_or_default();
-        Ok(Self { message_type, transaction_id, datagram, attributes, integrity })
+        let attributes = body.get(..visible_len.unwrap_or(body.len())).unwrap_or_default();
+        let message = Self { message_type, transaction_id, datagram, attributes, integrity };
+        Ok((message, fingerprint.is_some()))
     }
 
     /// Request, indication, success or error.
@@ -359,6 +380,13 @@ pub fn write_binding_request(
         message.attribute(USE_CANDIDATE, &[])?;
     }
     message.finish(Some(key))
+}
+
+/// Writes a request that asks a STUN server for the sender's address: FINGERPRINT and nothing else.
+///
+/// Returns its length, 28; `None` when `out` is too small. Source: RFC 8489 §12.
+pub fn write_address_request(out: &mut [u8], transaction_id: TransactionId) -> Option<usize> {
+    MessageWriter::new(out, BINDING | REQUEST, transaction_id)?.finish(None)
 }
 
 /// Writes the answer to a good check: XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY, FINGERPRINT.
@@ -623,6 +651,26 @@ mod tests {
             assert_eq!(message.xor_mapped_address(), Some(mapped.parse().unwrap()));
             assert!(message.verify_integrity(&key()));
         }
+    }
+
+    #[test]
+    fn an_answer_of_a_server_may_lack_the_fingerprint_but_not_have_a_wrong_one() {
+        let mut out = [0; 64];
+        let len = write_address_request(&mut out, TRANSACTION).unwrap();
+        let request = Message::parse(&out[..len]).unwrap();
+        assert!(request.class() == Class::Request && request.is_binding());
+        let mut bare = Vec::from([0x01, 0x01, 0, 12]);
+        bare.extend(MAGIC_COOKIE.to_be_bytes());
+        bare.extend(TRANSACTION.0);
+        bare.extend([0x00, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]);
+        assert_eq!(Message::parse(&bare).map(|_| ()), Err(StunError::NoFingerprint));
+        let message = Message::parse_without_fingerprint(&bare).unwrap();
+        assert_eq!(message.xor_mapped_address(), Some("192.0.2.1:32853".parse().unwrap()));
+        let mut datagram = from_hex(RESPONSE_2_2);
+        assert!(Message::parse_without_fingerprint(&datagram).is_ok());
+        *datagram.last_mut().unwrap() ^= 1;
+        let error = Message::parse_without_fingerprint(&datagram).map(|_| ());
+        assert_eq!(error, Err(StunError::BadFingerprint));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
+use flate2::read::GzDecoder;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sluice_control::auth::Auth;
@@ -101,7 +102,11 @@ impl Server {
         let response = self.router.clone().oneshot(request).await.expect("it never fails");
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 16 << 20).await.expect("a whole body");
-        let body = String::from_utf8(body.to_vec()).expect("text");
+        let is_gzip = parts.headers.get("content-encoding").is_some_and(|coding| coding == "gzip");
+        let body = match is_gzip {
+            true => std::io::read_to_string(GzDecoder::new(body.as_ref())).expect("gzip of text"),
+            false => String::from_utf8(body.to_vec()).expect("text"),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -1,8 +1,9 @@
 //! Logs with levels: to standard output, to a file, or both.
 
-use std::fs::OpenOptions;
+pub mod file;
+
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
+use std::path::Path;
 
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -10,6 +11,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogSink, LoggerConfig};
+use file::{FILE_BYTES_MAX, LogFile, OLD_FILES_MAX};
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
@@ -24,14 +26,25 @@ pub fn start(config: &LoggerConfig) -> Result<(), String> {
         layers.push(layer(sink, std::io::stdout, color));
     }
     if let Some((sink, path)) = &config.file {
-        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = LogFile::open(Path::new(path), FILE_BYTES_MAX, OLD_FILES_MAX);
         let file = file.map_err(|error| format!("logger.file_location {path}: {error}"))?;
-        layers.push(layer(sink, Mutex::new(file), false));
+        layers.push(layer(sink, file, false));
     }
     tracing_subscriber::registry()
         .with(layers)
         .try_init()
         .map_err(|error| format!("logging was started before: {error}"))
+}
+
+/// Leaves out a file that cannot be written, and says so: for one that nobody asked for, in a
+/// container's read-only directory for instance.
+pub fn skip_unwritable_file(config: &mut LoggerConfig) -> Option<String> {
+    let (_, path) = config.file.as_ref()?;
+    let error = LogFile::open(Path::new(path), FILE_BYTES_MAX, OLD_FILES_MAX).err()?;
+    let notice = format!("no log file is written: logger.file_location {path}: {error}");
+    config.console.as_ref()?;
+    config.file = None;
+    Some(notice)
 }
 
 fn layer<W>(sink: &LogSink, writer: W, color: bool) -> BoxedLayer
