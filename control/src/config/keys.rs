@@ -405,9 +405,14 @@ pub const KEYS: &[Key] = &[
                  session is closed.",
     )
     .check(|v| in_range("DisconnectedTimeout", v, 0, 3600)),
-    Key::new("engine.keyframe_interval_ms", "SLUICE_ENGINE_KEYFRAME_INTERVAL_MS", Kind::Int, "1000")
-        .doc("Least milliseconds between two key frame requests for one stream, 0 to 10000.")
-        .check(|v| in_range("KeyframeInterval", v, 0, 10_000)),
+    Key::new(
+        "engine.keyframe_interval_ms",
+        "SLUICE_ENGINE_KEYFRAME_INTERVAL_MS",
+        Kind::Int,
+        "1000",
+    )
+    .doc("Least milliseconds between two key frame requests for one stream, 0 to 10000.")
+    .check(|v| in_range("KeyframeInterval", v, 0, 10_000)),
     Key::new("limits.calls", "SLUICE_LIMITS_CALLS", Kind::Int, "10000")
         .doc("Calls at a time, 1 to 1000000.")
         .check(|v| in_range("Calls", v, 1, 1_000_000)),
