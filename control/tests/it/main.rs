@@ -10,6 +10,7 @@ mod listener;
 mod openapi;
 mod operations;
 mod problems;
+mod rtcd;
 mod rtcd_http;
 mod rtcd_ws;
 mod sessions;
