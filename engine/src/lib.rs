@@ -21,9 +21,9 @@
 //! | [`sctp`] | data channels over that same DTLS |
 //! | [`srtp`] | opens and seals packets, in place |
 //! | [`session`] | one peer: what it publishes, what it gets, and its timers |
-//! | [`rtp`] | numbers, losses, retransmission, reports, key frame requests: one stream at a time |
-//! | [`bwe`] | transport-wide feedback to the publisher |
-//! | [`call`] | the forward table and the loop over a track's subscribers |
+//! | [`rtp`] | numbers, losses, retransmission, reports, rates, key frame requests: one stream at a time |
+//! | [`bwe`] | transport-wide feedback to the publisher; what the path to a subscriber carries |
+//! | [`call`] | the forward table, which simulcast layer each subscriber gets, and the loop over a track's subscribers |
 //! | [`egress`] | the datagrams of this turn, grouped by destination, which the back-end sends in runs |
 //!
 //! Under all of these lie [`ids`], [`slots`], [`clock`], [`route`], [`config`], [`drop_reason`], [`session_error`],

@@ -405,9 +405,34 @@ pub const KEYS: &[Key] = &[
                  session is closed.",
     )
     .check(|v| in_range("DisconnectedTimeout", v, 0, 3600)),
-    Key::new("engine.keyframe_interval_ms", "SLUICE_ENGINE_KEYFRAME_INTERVAL_MS", Kind::Int, "1000")
-        .doc("Least milliseconds between two key frame requests for one stream, 0 to 10000.")
-        .check(|v| in_range("KeyframeInterval", v, 0, 10_000)),
+    Key::new(
+        "engine.keyframe_interval_ms",
+        "SLUICE_ENGINE_KEYFRAME_INTERVAL_MS",
+        Kind::Int,
+        "1000",
+    )
+    .doc("Least milliseconds between two key frame requests for one stream, 0 to 10000.")
+    .check(|v| in_range("KeyframeInterval", v, 0, 10_000)),
+    Key::new("engine.layers.low_bps", "SLUICE_ENGINE_LAYERS_LOW_BPS", Kind::Int, "500000")
+        .doc("Nominal rate of the lowest layer of a simulcast, bits per second, 10000 to 1000000000.")
+        .check(|v| in_range("LowBps", v, 10_000, 1_000_000_000)),
+    Key::new("engine.layers.high_bps", "SLUICE_ENGINE_LAYERS_HIGH_BPS", Kind::Int, "2500000")
+        .doc("The same of the highest layer. A receiver gets it at once when its path carries 0.9 of that.")
+        .check(|v| in_range("HighBps", v, 10_000, 1_000_000_000)),
+    Key::new(
+        "engine.layers.estimate_max_bps",
+        "SLUICE_ENGINE_LAYERS_ESTIMATE_MAX_BPS",
+        Kind::Int,
+        "3750000",
+    )
+    .doc(
+        "The most that a receiver's path is taken to carry, bits per second, 250000 to 1000000000. \
+             Layers that send more than that are not chosen.",
+    )
+    .check(|v| in_range("EstimateMaxBps", v, 250_000, 1_000_000_000)),
+    Key::new("engine.layers.back_off_s", "SLUICE_ENGINE_LAYERS_BACK_OFF_S", Kind::Int, "10")
+        .doc("Seconds after a change of layer in which a receiver goes no higher, 1 to 3600; half as long again after each further one.")
+        .check(|v| in_range("BackOff", v, 1, 3_600)),
     Key::new("limits.calls", "SLUICE_LIMITS_CALLS", Kind::Int, "10000")
         .doc("Calls at a time, 1 to 1000000.")
         .check(|v| in_range("Calls", v, 1, 1_000_000)),

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sluice_engine::config::{BackendChoice, EngineConfig};
+use sluice_engine::config::{BackendChoice, EngineConfig, LayerConfig};
 
 use keys::{KEYS, Key};
 pub use overrides::{AddressPair, HostOverride, PortOverride};
@@ -481,6 +481,13 @@ impl Settings {
             keyframe_interval: Duration::from_millis(
                 self.int("engine.keyframe_interval_ms").unsigned_abs(),
             ),
+            layers: LayerConfig {
+                low_bps: self.int("engine.layers.low_bps").unsigned_abs(),
+                high_bps: self.int("engine.layers.high_bps").unsigned_abs(),
+                estimate_max_bps: self.int("engine.layers.estimate_max_bps").unsigned_abs(),
+                back_off: seconds("engine.layers.back_off_s"),
+                ..defaults.layers
+            },
             ..defaults
         }
     }

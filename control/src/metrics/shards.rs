@@ -37,6 +37,12 @@ pub(super) fn register(
         ("shard_sessions", "Sessions on the shard", Family::default()),
         ("shard_tracks", "Tracks published on the shard", Family::default()),
         ("shard_legs", "Legs on the shard: tracks times their subscribers", Family::default()),
+        ("shard_estimated_sessions", "Sessions whose path is estimated", Family::default()),
+        (
+            "shard_estimated_bps",
+            "Bits a second that the paths to those sessions carry, together",
+            Family::default(),
+        ),
     ];
     let drops = Family::<DropLabels, Counter>::default();
     let mut counters = BTreeMap::<&str, (&str, Family<ShardLabel, Counter>)>::new();
@@ -46,7 +52,15 @@ pub(super) fn register(
         up.get_or_create(&label).set(i64::from(snapshot.is_some()));
         load.get_or_create(&label).set(i64::from(*load_permille));
         let Some(snapshot) = snapshot else { continue };
-        let counts = [snapshot.calls, snapshot.sessions, snapshot.tracks, snapshot.legs];
+        let estimates = || snapshot.session_list.iter().filter_map(|session| session.estimate_bps);
+        let counts = [
+            snapshot.calls,
+            snapshot.sessions,
+            snapshot.tracks,
+            snapshot.legs,
+            estimates().count(),
+            usize::try_from(estimates().sum::<u64>()).unwrap_or(usize::MAX),
+        ];
         for ((_, _, gauge), count) in gauges.iter().zip(counts) {
             gauge.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

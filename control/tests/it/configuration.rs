@@ -331,6 +331,10 @@ fn our_own_keys_reach_what_they_are_for() {
         ("SLUICE_ENGINE_CONSENT_TIMEOUT_S", "12"),
         ("SLUICE_ENGINE_DISCONNECTED_TIMEOUT_S", "13"),
         ("SLUICE_ENGINE_KEYFRAME_INTERVAL_MS", "14"),
+        ("SLUICE_ENGINE_LAYERS_LOW_BPS", "300000"),
+        ("SLUICE_ENGINE_LAYERS_HIGH_BPS", "3000000"),
+        ("SLUICE_ENGINE_LAYERS_ESTIMATE_MAX_BPS", "4000000"),
+        ("SLUICE_ENGINE_LAYERS_BACK_OFF_S", "7"),
         ("SLUICE_RTC_ADVERTISE_LOOPBACK", "never"),
         ("SLUICE_LIMITS_CALLS", "15"),
         ("SLUICE_LIMITS_SESSIONS_PER_CALL", "16"),
@@ -344,6 +348,9 @@ fn our_own_keys_reach_what_they_are_for() {
     settings.apply_environment(variables).expect("valid");
     let config = settings.finish().expect("valid");
     let engine = &config.engine;
+    let layers = &engine.layers;
+    assert_eq!((layers.low_bps, layers.high_bps), (300_000, 3_000_000));
+    assert_eq!((layers.estimate_max_bps, layers.back_off), (4_000_000, Duration::from_secs(7)));
     assert_eq!(config.token.as_ref().map(|t| t.0.as_str()), Some("correct-horse-battery"));
     assert_eq!((engine.shards, engine.backend, engine.pin), (3, BackendChoice::Mmsg, false));
     assert_eq!((engine.history_packets, engine.socket_buffer_bytes), (64, 65_536));

@@ -5,6 +5,7 @@ mod access;
 mod calls;
 mod command_line;
 mod configuration;
+mod documents;
 mod listener;
 mod openapi;
 mod operations;

@@ -76,28 +76,56 @@ def own_expressions() -> list[str]:
     return filled
 
 
+@pytest.fixture
+def start_prometheus(tmp_path: Path) -> Iterator[Callable[[Server], Prometheus]]:
+    """Starts a Prometheus that scrapes a server, and stops it after the test."""
+    started: list[Prometheus] = []
+
+    def start(server: Server) -> Prometheus:
+        started.append(Prometheus(tmp_path, server.url.removeprefix("http://")))
+        return started[-1]
+
+    yield start
+    for prometheus in started:
+        prometheus.close()
+
+
 @pytest.mark.timeout(TEST_TIMEOUT_S)
-def test_both_dashboards_have_data(
-    start_server: Callable[..., Server], media_file: Path, tmp_path: Path
+def test_every_expression_of_rtcds_dashboard_is_answered(
+    start_server: Callable[..., Server], start_prometheus: Callable[[Server], Prometheus]
 ) -> None:
     server = start_server("--shards=2")
     target = server.url.removeprefix("http://")
-    prometheus = Prometheus(tmp_path, target)
-    try:
-        with film(server, media_file), rtcd_call(server) as has_rtcd_call:
-            prometheus.wait_for_data(f"{PACKETS_OUT} > 20")
-            for expression in EXPRESSIONS:
-                text = expression.of(target)
-                if expression.is_there_at_once or has_rtcd_call:
-                    prometheus.wait_for_data(text)
-                else:
-                    assert prometheus.query(text) == [], f"mark {text} as there at once"
-            for text in own_expressions():
-                prometheus.wait_for_a_number(text)
-        assert prometheus.label_values("instance") == [target], "what rtcd's dashboard chooses from"
-        for metric, kind in TYPES.items():
-            assert prometheus.type_of(metric) == kind, metric
-        with pytest.raises(PrometheusError, match="parse error"):
-            prometheus.query("sum(")
-    finally:
-        prometheus.close()
+    prometheus = start_prometheus(server)
+    with rtcd_call(server) as has_rtcd_call:
+        for expression in EXPRESSIONS:
+            text = expression.of(target)
+            if expression.is_there_at_once or has_rtcd_call:
+                prometheus.wait_for_data(text)
+            else:
+                assert prometheus.query(text) == [], f"mark {text} as there at once"
+    assert prometheus.label_values("instance") == [target], "what the dashboard chooses from"
+    for metric, kind in TYPES.items():
+        assert prometheus.type_of(metric) == kind, metric
+
+
+@pytest.mark.timeout(TEST_TIMEOUT_S)
+def test_every_expression_of_our_dashboard_has_a_number(
+    start_server: Callable[..., Server],
+    start_prometheus: Callable[[Server], Prometheus],
+    media_file: Path,
+) -> None:
+    server = start_server("--shards=2")
+    prometheus = start_prometheus(server)
+    with film(server, media_file):
+        prometheus.wait_for_data(f"{PACKETS_OUT} > 20")
+        for text in own_expressions():
+            prometheus.wait_for_a_number(text)
+
+
+def test_an_expression_that_is_wrong_is_refused(
+    start_server: Callable[..., Server], start_prometheus: Callable[[Server], Prometheus]
+) -> None:
+    prometheus = start_prometheus(start_server())
+    with pytest.raises(PrometheusError, match="parse error"):
+        prometheus.wait_for_data("sum(")
