@@ -89,6 +89,12 @@ impl Call {
                     session.channel.take_if(|open| *open == channel);
                 }
             }
+            Report::DataDelivered { session, .. } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.map_delivered(now);
+                }
+                self.advance(now, session, out);
+            }
             Report::Data { session, kind, bytes, .. } => {
                 self.handle_data(now, session, kind, &bytes, out);
             }
@@ -191,7 +197,7 @@ impl Call {
 
     fn handle_answer(&mut self, now: Instant, number: SessionId, sdp: &str, out: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        if !session.negotiator.is_offer_pending() {
+        if !session.awaits_answer() {
             tracing::debug!(session = session.config.session, "an answer that nobody waits for");
             return;
         }

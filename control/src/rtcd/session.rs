@@ -25,6 +25,9 @@ pub(super) const FIRST_OFFER_MAX: Duration = Duration::from_secs(10);
 /// Time for the answer to an offer of ours.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// Time for a client to acknowledge the media map, after which the offer goes without.
+const MAP_MAX: Duration = Duration::from_secs(1);
+
 /// The wait before an offer that failed is made again; it doubles each time up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 
@@ -67,10 +70,13 @@ pub(super) struct Session {
 }
 
 /// Where the exchange of our next offer stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Round {
     /// No offer is on its way.
     Idle,
+    /// An offer waits until the client has the media map, or until then. The map takes the data channel and the offer the plugin's
+    /// WebSocket, which may be faster; a client that applies the offer first drops the pictures.
+    Mapped { offer: String, until: Instant },
     /// An offer waits for its answer until then.
     Offered { until: Instant },
     /// An offer failed and is made again then.
@@ -175,9 +181,13 @@ impl Session {
 
     /// Sends a message over the data channel, if it is open.
     pub(super) fn tell_peer(&self, message: &ToPeer<'_>, out: &mut Effects) {
+        self.send(message, false, out);
+    }
+
+    fn send(&self, message: &ToPeer<'_>, confirm: bool, out: &mut Effects) {
         let Some(channel) = self.channel else { return };
         let (kind, bytes) = message.encode();
-        let command = Command::SendData { session: self.number, channel, kind, bytes };
+        let command = Command::SendData { session: self.number, channel, kind, bytes, confirm };
         out.push(Effect::Command(command));
     }
 
@@ -208,10 +218,13 @@ impl Session {
         metrics: &RtcdMetrics,
         out: &mut Effects,
     ) {
-        if let Round::Retry { at } = self.round
-            && at <= now
-        {
-            self.round = Round::Idle;
+        match &self.round {
+            Round::Retry { at } if *at <= now => self.round = Round::Idle,
+            Round::Mapped { offer, until } if *until <= now => {
+                self.describe(DescriptionKind::Offer, offer, Carrier::WebSocket, out);
+                self.round = Round::Offered { until: now + ANSWER_MAX };
+            }
+            _ => {}
         }
         if self.channel.is_none() || !matches!(self.round, Round::Idle) {
             return;
@@ -234,13 +247,26 @@ impl Session {
                 Some(MediaMapEntry { mid: leg.mid.as_str().to_owned(), class, sender })
             })
             .collect();
-        self.tell_peer(&ToPeer::MediaMap(&map), out);
-        let carrier = match self.config.props.dc_signaling {
-            Some(true) => Carrier::DataChannel,
-            _ => Carrier::WebSocket,
-        };
-        self.describe(DescriptionKind::Offer, &sdp, carrier, out);
-        self.round = Round::Offered { until: now + ANSWER_MAX };
+        let in_channel = self.config.props.dc_signaling == Some(true);
+        self.send(&ToPeer::MediaMap(&map), !in_channel, out);
+        if in_channel {
+            self.describe(DescriptionKind::Offer, &sdp, Carrier::DataChannel, out);
+            self.round = Round::Offered { until: now + ANSWER_MAX };
+        } else {
+            self.round = Round::Mapped { offer: sdp, until: now + MAP_MAX };
+        }
+    }
+
+    /// The client has the media map: an offer that waits for that is due.
+    pub(super) fn map_delivered(&mut self, now: Instant) {
+        if let Round::Mapped { until, .. } = &mut self.round {
+            *until = now;
+        }
+    }
+
+    /// Whether an offer of ours has gone out and has no answer yet.
+    pub(super) fn awaits_answer(&self) -> bool {
+        matches!(self.round, Round::Offered { .. })
     }
 
     /// The answer to our offer was taken.
@@ -288,7 +314,7 @@ impl Session {
         let first = self.answered_at.is_none().then(|| self.joined_at + FIRST_OFFER_MAX);
         let round = match self.round {
             Round::Idle => None,
-            Round::Offered { until } => Some(until),
+            Round::Mapped { until, .. } | Round::Offered { until } => Some(until),
             Round::Retry { at } => Some(at),
         };
         [first, round, self.lock.expires_at()].into_iter().flatten().min()
@@ -308,4 +334,96 @@ pub(super) enum Overdue {
     Nothing,
     /// The client never made its first offer.
     FirstOffer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtcd::directory::SessionProps;
+    use crate::sdp::Policy;
+    use crate::sdp::tests::{RTCD_DATA, RTCD_MICROPHONE, negotiator};
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(millis))
+    }
+
+    /// A session whose data channel is open, and to which somebody's voice is to go.
+    fn session(dc_signaling: bool) -> Session {
+        let mut speaker = negotiator(Policy::RTCD);
+        speaker.handle_offer(RTCD_DATA).unwrap();
+        let changes = speaker.handle_offer(RTCD_MICROPHONE).unwrap().changes;
+        let voice = changes.into_iter().find_map(|change| match change {
+            Change::Publish { track, .. } => Some(track),
+            _ => None,
+        });
+
+        let mut negotiator = negotiator(Policy::RTCD);
+        negotiator.handle_offer(RTCD_DATA).unwrap();
+        negotiator.add_track(voice.expect("a microphone"));
+        let config = SessionConfig {
+            group: "client".to_owned(),
+            call: "call".to_owned(),
+            user: "user".to_owned(),
+            session: "session".to_owned(),
+            props: SessionProps { dc_signaling: Some(dc_signaling), ..SessionProps::default() },
+        };
+        let mut session =
+            Session::new(at(0), SessionId(1), config, ConnectionId::random(), negotiator);
+        session.answered_at = Some(at(0));
+        session.channel = Some(ChannelId(1));
+        session
+    }
+
+    /// What leaves at `millis`, in order: `map`, to be confirmed or not, `description` in the channel, `plugin`.
+    fn leaves(session: &mut Session, millis: u64) -> Vec<&'static str> {
+        let (metrics, mut out) = (RtcdMetrics::default(), Effects::new());
+        assert_eq!(session.handle_timeout(at(millis), &metrics), Overdue::Nothing);
+        session.advance(
+            at(millis),
+            &|_| Some((TrackClass::Voice, "sender".to_owned())),
+            &metrics,
+            &mut out,
+        );
+        let name = |effect: Effect| match effect {
+            Effect::Command(Command::SendData { confirm: true, .. }) => "map to confirm",
+            Effect::Command(Command::SendData { bytes, .. }) if bytes.starts_with(&[0xcc, 9]) => {
+                "map"
+            }
+            Effect::Command(Command::SendData { .. }) => "description",
+            Effect::ToPlugin { .. } => "plugin",
+            other => panic!("unexpected: {other:?}"),
+        };
+        out.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn an_offer_over_the_plugin_waits_until_the_client_has_the_map() {
+        let mut session = session(false);
+        assert_eq!(leaves(&mut session, 10), ["map to confirm"]);
+        assert!(!session.awaits_answer());
+        assert_eq!(leaves(&mut session, 20), [""; 0]);
+        session.map_delivered(at(30));
+        assert_eq!(session.next_deadline(), Some(at(30)));
+        assert_eq!(leaves(&mut session, 30), ["plugin"]);
+        assert!(session.awaits_answer());
+        // What is confirmed later was not waited for.
+        session.map_delivered(at(40));
+        assert_eq!(leaves(&mut session, 40), [""; 0]);
+        assert_eq!(session.next_deadline(), Some(at(30) + ANSWER_MAX));
+    }
+
+    #[test]
+    fn an_offer_over_the_plugin_does_not_wait_for_ever() {
+        let mut session = session(false);
+        assert_eq!(leaves(&mut session, 10), ["map to confirm"]);
+        assert_eq!(session.next_deadline(), Some(at(10) + MAP_MAX));
+        assert_eq!(leaves(&mut session, 1_010), ["plugin"]);
+    }
+
+    #[test]
+    fn an_offer_in_the_channel_follows_its_map() {
+        let mut session = session(true);
+        assert_eq!(leaves(&mut session, 10), ["map", "description"]);
+        assert!(session.awaits_answer());
+    }
 }

@@ -99,7 +99,8 @@ impl Service {
             Report::Voice { .. }
             | Report::ChannelOpened { .. }
             | Report::ChannelClosed { .. }
-            | Report::Data { .. } => return,
+            | Report::Data { .. }
+            | Report::DataDelivered { .. } => return,
         };
         let mut state = call.lock().await;
         if let Some((new, profile)) = change {

@@ -43,6 +43,8 @@ pub(super) struct Association {
     has_panicked: bool,
     /// The peer ended it: there is nobody to tell.
     is_peers_end: bool,
+    /// What is sent is to be acknowledged at once.
+    is_urgent: bool,
     /// Packets that the crate gave all at once.
     packets: VecDeque<Bytes>,
 }
@@ -54,6 +56,8 @@ pub(super) enum Notice {
     Established,
     /// A message can be read on this stream.
     Readable(u16),
+    /// The peer has acknowledged all that was sent on this stream.
+    Acknowledged(u16),
     /// The peer reset this stream, or took our reset; all that came on it was read.
     Finished(u16),
     /// It is over; whether that is our own fault.
@@ -119,6 +123,7 @@ impl Association {
             is_lost: false,
             has_panicked: false,
             is_peers_end: false,
+            is_urgent: false,
             packets: VecDeque::new(),
         }
     }
@@ -192,10 +197,15 @@ impl Association {
                     self.is_lost = true;
                 }
                 // Echoes of overlong heartbeats; all else is cut to fit.
-                if packet.len() <= PACKET_LEN_MAX {
+                if packet.len() > PACKET_LEN_MAX {
+                    continue;
+                }
+                if !self.is_urgent {
                     return Some(packet);
                 }
-                continue;
+                let mut packet = Vec::from(packet);
+                packet::ask_for_sack(&mut packet);
+                return Some(packet.into());
             }
             let transmit = self.guarded(|this| this.core.poll_transmit(now.to_std()))??;
             let Payload::RawEncode(packets) = transmit.payload else { return None };
@@ -216,6 +226,10 @@ impl Association {
                 }
                 Event::Stream(StreamEvent::Readable { id }) => return Some(Notice::Readable(id)),
                 Event::Stream(StreamEvent::Finished { id }) => return Some(Notice::Finished(id)),
+                Event::Stream(StreamEvent::BufferedAmountLow { id }) => {
+                    self.is_urgent = false;
+                    return Some(Notice::Acknowledged(id));
+                }
                 Event::AssociationLost { .. } | Event::HandshakeFailed { .. } => {
                     self.is_lost = true;
                 }
@@ -247,6 +261,11 @@ impl Association {
     pub(super) fn waiting(&mut self, stream: u16) -> usize {
         let waiting = self.guarded(|this| this.core.stream(stream).ok()?.buffered_amount().ok());
         waiting.flatten().unwrap_or(0)
+    }
+
+    /// Asks the peer to acknowledge what waits without its usual delay, until the next [`Notice::Acknowledged`].
+    pub(super) fn hurry(&mut self) {
+        self.is_urgent = true;
     }
 
     /// Sends on a stream as its channel wants it. Source: RFC 8832 §5.1.

@@ -27,7 +27,7 @@ pub struct DataChannels {
     channels: Vec<Channel>,
     /// Streams with something to read, each once.
     readable: VecDeque<u16>,
-    /// What to tell before anything is read; at most one for each channel and one for the association.
+    /// What to tell before anything is read; at most two for each channel and one for the association.
     events: VecDeque<ChannelEvent>,
     /// The last word of an association that is gone.
     farewell: Option<Bytes>,
@@ -37,6 +37,8 @@ struct Channel {
     id: ChannelId,
     /// Messages sent since the peer had acknowledged all.
     sent: usize,
+    /// Whether somebody waits for the peer to acknowledge all.
+    is_awaited: bool,
 }
 
 /// What happened to a session's channels.
@@ -48,6 +50,8 @@ pub enum ChannelEvent {
     Closed(ChannelId),
     /// A message came.
     Message(ChannelId, DataKind, Vec<u8>),
+    /// The peer has acknowledged all that was sent, of which a message was to be confirmed.
+    Delivered(ChannelId),
     /// A message was thrown away, or a channel refused.
     Refused(DropReason),
     /// The association ended. Its channels were closed before this.
@@ -170,7 +174,7 @@ impl DataChannels {
         let association = self.association.as_mut()?;
         association.set_reliability(id.0, &open);
         association.write(id.0, Ppid::Dcep, dcep::ACK.to_vec());
-        self.channels.push(Channel { id, sent: 0 });
+        self.channels.push(Channel { id, sent: 0, is_awaited: false });
         Some(ChannelEvent::Opened(id, open.label))
     }
 
@@ -200,7 +204,7 @@ impl DataChannels {
         self.take_notices();
     }
 
-    /// Queues one message.
+    /// Queues one message; with `confirm`, [`ChannelEvent::Delivered`] tells when the peer has it and all before it.
     ///
     /// # Errors
     /// `UnknownChannel` when the peer did not open it, or closed it; `LimitReached` when the message is too long or too much waits.
@@ -209,6 +213,7 @@ impl DataChannels {
         id: ChannelId,
         kind: DataKind,
         bytes: Vec<u8>,
+        confirm: bool,
     ) -> Result<(), CommandError> {
         let limited = |what, limit| Err(CommandError::LimitReached { what, limit });
         let (Some(at), Some(association)) =
@@ -245,6 +250,10 @@ impl DataChannels {
             return Err(CommandError::UnknownChannel(id));
         }
         self.channels[at].sent += 1;
+        if confirm {
+            self.channels[at].is_awaited = true;
+            association.hurry();
+        }
         Ok(())
     }
 
@@ -270,6 +279,7 @@ impl DataChannels {
                         self.readable.push_back(stream);
                     }
                 }
+                Notice::Acknowledged(stream) => self.note_acknowledged(ChannelId(stream)),
                 Notice::Finished(stream) => self.forget_channel(ChannelId(stream)),
                 Notice::Lost { panicked } => {
                     self.farewell = association.abort().map(Bytes::from);
@@ -282,6 +292,16 @@ impl DataChannels {
                     }
                 }
             }
+        }
+    }
+
+    fn note_acknowledged(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.iter_mut().find(|channel| channel.id == id) else {
+            return;
+        };
+        let delivered = ChannelEvent::Delivered(id);
+        if std::mem::take(&mut channel.is_awaited) && !self.events.contains(&delivered) {
+            self.events.push_back(delivered);
         }
     }
 
@@ -319,7 +339,7 @@ impl DataChannels {
         let is_open = association.open_stream(id.0);
         association.write(id.0, Ppid::Dcep, open.to_bytes());
         association.set_reliability(id.0, open);
-        self.channels.push(Channel { id, sent: 0 });
+        self.channels.push(Channel { id, sent: 0, is_awaited: false });
         is_open
     }
 

@@ -113,9 +113,10 @@ impl Session {
         channel: ChannelId,
         kind: DataKind,
         bytes: Vec<u8>,
+        confirm: bool,
     ) -> Result<(), CommandError> {
         match &mut self.data.channels {
-            Some(channels) => channels.send(channel, kind, bytes),
+            Some(channels) => channels.send(channel, kind, bytes, confirm),
             None => Err(CommandError::UnknownChannel(channel)),
         }
     }

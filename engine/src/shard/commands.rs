@@ -84,8 +84,8 @@ impl Shard {
             Command::SetMuted { session, track, muted } => {
                 self.set_muted(now, session, track, muted)?;
             }
-            Command::SendData { session, channel, kind, bytes } => {
-                self.send_data(now, session, channel, kind, bytes)?;
+            Command::SendData { session, channel, kind, bytes, confirm } => {
+                self.send_data(now, session, channel, kind, bytes, confirm)?;
             }
             Command::Snapshot { sessions } => {
                 return Ok(Answer::Snapshot(Box::new(self.snapshot(sessions))));

@@ -91,6 +91,9 @@ impl Shard {
                 self.counters.data_bytes_in += bytes.len() as u64;
                 self.report(Report::Data { session, channel, kind, bytes });
             }
+            ChannelEvent::Delivered(channel) => {
+                self.report(Report::DataDelivered { session, channel });
+            }
             ChannelEvent::Refused(reason) => self.drops.count(reason),
             ChannelEvent::Lost { panicked } => {
                 self.counters.data_associations_lost += 1;
@@ -107,10 +110,11 @@ impl Shard {
         channel: ChannelId,
         kind: DataKind,
         bytes: Vec<u8>,
+        confirm: bool,
     ) -> Result<(), CommandError> {
         let (key, session) = self.session_mut(session)?;
         let len = bytes.len() as u64;
-        session.queue_message(channel, kind, bytes)?;
+        session.queue_message(channel, kind, bytes, confirm)?;
         self.counters.data_messages_out += 1;
         self.counters.data_bytes_out += len;
         self.serve_data(now, key);

@@ -81,6 +81,8 @@ pub enum Command {
         kind: DataKind,
         /// The message.
         bytes: Vec<u8>,
+        /// Whether [`Report::DataDelivered`] is to follow.
+        confirm: bool,
     },
     /// Asks for the shard's counters, and for each session's when `sessions` is set.
     Snapshot {
@@ -154,6 +156,14 @@ pub enum Report {
         /// The message.
         bytes: Vec<u8>,
     },
+    /// The peer has acknowledged all that was sent over a data channel, of which a message was to be confirmed. When the channel
+    /// closes before that, there is [`Report::ChannelClosed`] instead.
+    DataDelivered {
+        /// The session.
+        session: SessionId,
+        /// The channel.
+        channel: ChannelId,
+    },
     /// The session ended by itself; it is gone from the shard.
     Closed {
         /// The session.
@@ -174,6 +184,7 @@ impl Report {
             | Self::ChannelOpened { session, .. }
             | Self::ChannelClosed { session, .. }
             | Self::Data { session, .. }
+            | Self::DataDelivered { session, .. }
             | Self::Closed { session, .. } => *session,
         }
     }

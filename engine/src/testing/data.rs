@@ -64,7 +64,7 @@ impl ClientChannels {
         kind: DataKind,
         bytes: Vec<u8>,
     ) -> Result<(), CommandError> {
-        self.channels.send(id, kind, bytes)
+        self.channels.send(id, kind, bytes, false)
     }
 
     /// Queues a binary message of any length, on a channel or not.

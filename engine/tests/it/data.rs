@@ -71,9 +71,27 @@ fn tell(
     kind: DataKind,
     bytes: &[u8],
 ) -> Result<(), CommandError> {
+    tell_and(world, peer, channel, kind, bytes, false)
+}
+
+/// Tells a peer something, and perhaps asks to be told when it arrived.
+fn tell_and(
+    world: &mut World,
+    peer: usize,
+    channel: ChannelId,
+    kind: DataKind,
+    bytes: &[u8],
+    confirm: bool,
+) -> Result<(), CommandError> {
     let (home, session) = (world.peers[peer].home, world.peers[peer].session);
-    let command = Command::SendData { session, channel, kind, bytes: bytes.to_vec() };
+    let command = Command::SendData { session, channel, kind, bytes: bytes.to_vec(), confirm };
     world.command(home, command).map(|_| ())
+}
+
+fn deliveries(world: &World, peer: usize, channel: ChannelId) -> usize {
+    let delivered = Report::DataDelivered { session: world.peers[peer].session, channel };
+    let reports = world.reports.lock().expect("unpoisoned");
+    reports.iter().filter(|report| **report == delivered).count()
 }
 
 /// What control was told that a peer said.
@@ -176,6 +194,45 @@ fn messages_arrive_in_order_and_once_whatever_the_network_does() {
             assert_eq!(reported(&world, peer), all, "seed {seed}");
             assert_eq!(heard(&world, peer), all, "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn who_asks_is_told_when_the_peer_has_a_message_and_not_before() {
+    for seed in 0..6 {
+        let mut world = World::new(0x5eed_da18 + seed, 1, EngineConfig::default());
+        world.join(1, 0, 0);
+        world.connect_all();
+        let id = open(&mut world, 0, "calls-dc");
+        // A loss of everything stands for a network that is gone for a while.
+        for (round, loss) in [(1, 0.0), (2, 0.3), (3, 1.0)] {
+            world.conditions.loss = loss;
+            tell_and(&mut world, 0, id, DataKind::Binary, &[7; 3_000], true).expect("room");
+            if loss == 1.0 {
+                world.run(Duration::from_secs(2));
+                assert_eq!((heard(&world, 0).len(), deliveries(&world, 0, id)), (2, 2));
+                world.conditions.loss = 0.0;
+            }
+            world.run_until(PATIENCE, "the message to arrive", |world| {
+                let heard = heard(world, 0).len();
+                assert!(deliveries(world, 0, id) <= heard, "seed {seed}");
+                deliveries(world, 0, id) == round
+            });
+        }
+        tell(&mut world, 0, id, DataKind::Binary, b"nobody asks").expect("room");
+        world.run(Duration::from_secs(1));
+        assert_eq!((heard(&world, 0).len(), deliveries(&world, 0, id)), (4, 3));
+    }
+}
+
+#[test]
+fn what_is_to_be_confirmed_is_acknowledged_without_the_usual_delay() {
+    let mut world = call(0x5eed_da1f, 1);
+    let id = open(&mut world, 0, "calls-dc");
+    for round in 1..=4 {
+        tell_and(&mut world, 0, id, DataKind::Binary, b"now", true).expect("room");
+        world.run(Duration::from_millis(100));
+        assert_eq!(deliveries(&world, 0, id), round);
     }
 }
 

@@ -139,7 +139,13 @@ impl Talk {
                 });
                 *peers += u32::from(theirs);
                 let (home, session) = (world.peers[peer].home, world.peers[peer].session);
-                let command = Command::SendData { session, channel, kind, bytes: sentence(*ours) };
+                let command = Command::SendData {
+                    session,
+                    channel,
+                    kind,
+                    bytes: sentence(*ours),
+                    confirm: true,
+                };
                 // Before its channel is open a peer cannot be talked to.
                 *ours += u32::from(world.command(home, command).is_ok());
             }

@@ -434,7 +434,8 @@ fn data_channels_carry_messages_over_udp_and_tcp(kind: Kind) {
             client.serve_data(now, send);
         });
         let kind = DataKind::Binary;
-        let command = Command::SendData { session, channel, kind, bytes: bytes.clone() };
+        let command =
+            Command::SendData { session, channel, kind, bytes: bytes.clone(), confirm: false };
         assert!(matches!(world.command(home, command), Ok(Answer::Done)));
         let said = Report::Data { session, channel, kind, bytes: bytes.clone() };
         let heard = ChannelEvent::Message(channel, kind, bytes);

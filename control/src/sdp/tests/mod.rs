@@ -35,8 +35,8 @@ pub(super) const AIORTC_ANSWER: &str = include_str!("../fixtures/aiortc_answer.s
 pub(super) const FIREFOX: &str = include_str!("../fixtures/firefox_sendrecv.sdp");
 pub(super) const ENCODER: &str = include_str!("../fixtures/whip_encoder.sdp");
 /// One session of a client of rtcd: its data channel, then a microphone, then a screen in two layers.
-pub(super) const RTCD_DATA: &str = include_str!("../fixtures/rtcd_chrome_1_data.sdp");
-pub(super) const RTCD_MICROPHONE: &str = include_str!("../fixtures/rtcd_chrome_2_microphone.sdp");
+pub(crate) const RTCD_DATA: &str = include_str!("../fixtures/rtcd_chrome_1_data.sdp");
+pub(crate) const RTCD_MICROPHONE: &str = include_str!("../fixtures/rtcd_chrome_2_microphone.sdp");
 pub(super) const RTCD_SIMULCAST: &str =
     include_str!("../fixtures/rtcd_chrome_3_screen_simulcast.sdp");
 /// A data channel, and a screen twice: with all codecs, and with AV1 alone.
@@ -107,7 +107,7 @@ pub(super) fn credentials(ufrag: &str) -> Credentials {
     Credentials { ufrag: format!("{ufrag:z<4}"), pwd: format!("{ufrag:p<24}") }
 }
 
-pub(super) fn negotiator(policy: Policy) -> Negotiator {
+pub(crate) fn negotiator(policy: Policy) -> Negotiator {
     seeded_negotiator(policy, 7)
 }
 

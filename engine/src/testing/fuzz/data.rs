@@ -100,7 +100,8 @@ impl<'a> Peer<'a> {
             3 => {
                 let id = ChannelId(u16::from(self.plan.u8() % 4));
                 let bytes = vec![0; usize::from(self.plan.u16())];
-                let _ = self.ours.send(id, DataKind::Binary, bytes);
+                let confirm = bytes.len().is_multiple_of(2);
+                let _ = self.ours.send(id, DataKind::Binary, bytes, confirm);
             }
             4 => self.ours.close(ChannelId(u16::from(self.plan.u8() % 4))),
             _ => {}
@@ -217,6 +218,7 @@ impl<'a> Peer<'a> {
                 assert!(bytes.len() <= MESSAGE_LEN_MAX);
                 assert!(kind == DataKind::Binary || str::from_utf8(&bytes).is_ok());
             }
+            ChannelEvent::Delivered(id) => assert!(self.open.contains(&id), "{id:?} is not open"),
             ChannelEvent::Refused(_) => {}
             ChannelEvent::Lost { panicked } => {
                 assert!(!panicked, "a panic under the association");
