@@ -32,15 +32,7 @@ impl Shard {
                     self.stop(now);
                     Ok(Answer::Done)
                 }
-                Order::Do(command) => {
-                    let is_data = matches!(command, Command::SendData { .. });
-                    let answer = self.handle_command(now, command);
-                    if is_data {
-                        // Control lets an offer follow by another road: the message has left before it is answered for.
-                        self.flush(network);
-                    }
-                    answer
-                }
+                Order::Do(command) => self.handle_command(now, command),
             };
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(answer);
