@@ -144,13 +144,7 @@ impl Task {
                     Effect::Command(command) => {
                         replies.push(request(&self.shared, self.shard, command).await)
                     }
-                    Effect::ToPlugin { session, message } => {
-                        // What the engine was told before this is done first: a media map leaves before its offer.
-                        for asked in replies.drain(..) {
-                            self.settle(asked, &mut next).await;
-                        }
-                        self.send(session, &message);
-                    }
+                    Effect::ToPlugin { session, message } => self.send(session, &message),
                     Effect::Closed { session, config, connection } => {
                         self.shared.service.release_guest(session);
                         is_over |= self.shared.close(&config, &connection);
