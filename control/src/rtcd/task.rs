@@ -83,7 +83,7 @@ impl Task {
             tokio::select! {
                 message = messages.recv() => match message {
                     Some(Message::End(done)) => {
-                        self.call.end(clock::now(), &mut out);
+                        self.call.end(&mut out);
                         ended = Some(done);
                     }
                     Some(message) => self.handle(message, &mut out),

@@ -61,4 +61,4 @@ pub const LAYERS_MAX: usize = 4;
 pub const CANDIDATES_MAX: usize = 256;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
