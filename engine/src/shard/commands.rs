@@ -32,7 +32,15 @@ impl Shard {
                     self.stop(now);
                     Ok(Answer::Done)
                 }
-                Order::Do(command) => self.handle_command(now, command),
+                Order::Do(command) => {
+                    let is_data = matches!(command, Command::SendData { .. });
+                    let answer = self.handle_command(now, command);
+                    if is_data {
+                        // Control lets an offer follow by another road: the message has left before it is answered for.
+                        self.flush(network);
+                    }
+                    answer
+                }
             };
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(answer);

@@ -68,7 +68,7 @@ pub fn packets(compound: &[u8]) -> Packets<'_> {
     Packets { rest: compound }
 }
 
-/// Whether `compound` is not empty, its lengths add up and only its last packet is padded.
+/// Whether `compound` is not empty, its lengths add up and only its last packet is padded by whole words.
 /// Source: RFC 3550 appendix A.2, less the rule for the first packet, which RFC 5506 lifts.
 pub fn is_valid_compound(compound: &[u8]) -> bool {
     let mut walk = packets(compound);
@@ -126,7 +126,12 @@ impl<'a> Frame<'a> {
         let (mut body, behind) = behind.split_at_checked(body_len).ok_or(RtcpError::Short)?;
         if first & PADDING_BIT != 0 {
             let padding_len = usize::from(*body.last().ok_or(RtcpError::Padding)?);
-            let whole = padding_len != 0 && padding_len.is_multiple_of(4) && behind.is_empty();
+            // Transport-wide feedback ends at any byte, and str0m calls what fills its last word padding, wherever the packet stands.
+            let fills_word = payload_type == TRANSPORT_FEEDBACK
+                && first & COUNT_MASK == FMT_TWCC
+                && padding_len < 4;
+            let of_words = padding_len.is_multiple_of(4) && behind.is_empty();
+            let whole = padding_len != 0 && (fills_word || of_words);
             let body_end = body.len().checked_sub(padding_len).filter(|_| whole);
             body = body_end.and_then(|end| body.get(..end)).ok_or(RtcpError::Padding)?;
         }
@@ -251,6 +256,18 @@ mod tests {
         let pli_len = pli::write(&mut out, Ssrc(1), Ssrc(2)).unwrap();
         let bye_len = bye::write(&mut out[pli_len..], &[Ssrc(3)]).unwrap();
         out[..pli_len + bye_len].to_vec()
+    }
+
+    #[test]
+    fn transport_wide_feedback_fills_its_last_word_and_calls_it_padding() {
+        let mut compound = vec![0xaf, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2]; // P, FMT 15, two SSRCs
+        compound.extend([0, 7, 0, 1, 0, 0, 0, 0, 0x20, 0x01, 0x04, 0x01]); // one packet, one byte left
+        compound.extend([0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]); // a PLI behind it
+        assert!(is_valid_compound(&compound));
+        let kinds: Vec<_> = packets(&compound).collect();
+        assert!(matches!(kinds[..], [Ok(Packet::TransportCc(_)), Ok(Packet::Pli { .. })]));
+        compound[0] = 0xa1; // a NACK has words only
+        assert!(!is_valid_compound(&compound));
     }
 
     #[test]

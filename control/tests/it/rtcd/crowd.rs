@@ -16,7 +16,11 @@ async fn a_joiner_is_offered_49_voices_in_at_most_two_rounds() {
     let server = Server::start().await;
     let plugin = Plugin::new(&server, "clienta").await;
     // Their voices come seldom, so that a small host carries the 2352 streams between them.
-    let options = Options { voice_interval: Duration::from_secs(1), ..Options::default() };
+    let options = Options {
+        dc_signaling: true,
+        voice_interval: Duration::from_secs(1),
+        ..Options::default()
+    };
     let mut joining = JoinSet::new();
     for number in 0..PUBLISHERS {
         let plugin = plugin.clone();

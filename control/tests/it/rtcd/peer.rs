@@ -134,10 +134,7 @@ impl Peer {
         let mut buffer = vec![0; 2048];
         loop {
             self.drain();
-            while let Some(event) = self.events.pop_front() {
-                self.handle_event(event);
-                self.drain();
-            }
+            self.handle_events();
             if !self.rtc.is_alive() {
                 break;
             }
@@ -167,10 +164,19 @@ impl Peer {
         tokio::task::yield_now().await;
         while let Some(datagram) = self.transport.receive(buffer).now_or_never() {
             self.handle_datagram(&datagram);
-            while let Some(event) = self.events.pop_front() {
-                self.handle_event(event);
-                self.drain();
-            }
+            self.handle_events();
+        }
+        // What str0m wants to do at once, such as to hand out a message.
+        while self.rtc_due <= now() {
+            self.input(Input::Timeout(now()));
+            self.handle_events();
+        }
+    }
+
+    fn handle_events(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.handle_event(event);
+            self.drain();
         }
     }
 
