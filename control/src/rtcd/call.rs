@@ -74,6 +74,18 @@ impl Call {
         }
     }
 
+    /// A message to a session's peer was refused.
+    pub(super) fn unheard(&mut self, now: Instant, number: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.unheard(now, &self.metrics);
+        }
+    }
+
+    /// Whether an offer to a session waits for its answer.
+    pub(super) fn is_offering(&self, number: SessionId) -> bool {
+        self.sessions.get(&number).is_some_and(Session::is_offering)
+    }
+
     /// A user joins. It is sent everything once it has opened its data channel.
     pub(super) fn join(&mut self, now: Instant, joining: Joining, out: &mut Effects) {
         let Joining { number, config, connection, local, supply } = joining;

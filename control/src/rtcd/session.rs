@@ -235,8 +235,12 @@ impl Session {
         match carrier {
             Carrier::DataChannel => self.tell_peer(&ToPeer::Sdp(&json), out),
             Carrier::WebSocket => {
-                let rtc = self.rtc(RtcKind::Sdp, json.into_bytes());
-                self.tell_plugin(ToPlugin::Rtc(rtc), out);
+                let message = ToPlugin::Rtc(self.rtc(RtcKind::Sdp, json.into_bytes()));
+                let session = self.number;
+                out.push(match kind {
+                    DescriptionKind::Offer => Effect::Offer { session, message },
+                    DescriptionKind::Answer => Effect::ToPlugin { session, message },
+                });
             }
         }
     }
@@ -300,6 +304,18 @@ impl Session {
         self.failed += 1;
         self.round = Round::Retry { at: now + wait };
         self.release_lock(now, metrics);
+    }
+
+    /// A message to the peer was refused: if it was of an offer, that is made again.
+    pub(super) fn unheard(&mut self, now: Instant, metrics: &RtcdMetrics) {
+        if self.is_offering() {
+            self.round_failed(now, metrics);
+        }
+    }
+
+    /// Whether an offer waits for its answer.
+    pub(super) fn is_offering(&self) -> bool {
+        matches!(self.round, Round::Offered { .. })
     }
 
     fn release_lock(&mut self, now: Instant, metrics: &RtcdMetrics) {
