@@ -74,6 +74,13 @@ impl Call {
         }
     }
 
+    /// A message to a session's peer was refused.
+    pub(super) fn unheard(&mut self, now: Instant, number: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.unheard(now, &self.metrics);
+        }
+    }
+
     /// A user joins. It is sent everything once it has opened its data channel.
     pub(super) fn join(&mut self, now: Instant, joining: Joining, out: &mut Effects) {
         let Joining { number, config, connection, local, supply } = joining;
@@ -122,15 +129,30 @@ impl Call {
     }
 
     /// All sessions end.
-    pub(super) fn end(&mut self, now: Instant, out: &mut Effects) {
-        for number in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.leave(now, number, out);
+    pub(super) fn end(&mut self, out: &mut Effects) {
+        // All are taken out first, so that nobody is offered the end of the others.
+        for (number, session) in std::mem::take(&mut self.sessions) {
+            out.push(Effect::Command(Command::RemoveSession { session: number }));
+            self.forget(session, ConnState::Closed, out);
         }
     }
 
     fn close(&mut self, now: Instant, number: SessionId, state: ConnState, out: &mut Effects) {
         let Some(session) = self.sessions.remove(&number) else { return };
-        let config = &session.config;
+        let tracks = self.forget(session, state, out);
+        if tracks.is_empty() {
+            return;
+        }
+        for other in self.sessions.values_mut() {
+            // In the engine the legs go with their tracks.
+            tracks.iter().for_each(|track| drop(other.drop_track(*track, &self.metrics)));
+        }
+        self.advance_others(now, number, out);
+    }
+
+    /// Lets go of a session that was taken out; what it published.
+    fn forget(&mut self, session: Session, state: ConnState, out: &mut Effects) -> Vec<TrackId> {
+        let (number, config) = (session.number, &session.config);
         tracing::info!(session = config.session, call = config.call, ?state, "left");
         self.names.remove(&config.session);
         if self.screen == Some(number) {
@@ -145,14 +167,10 @@ impl Call {
             self.classes.remove(&published.track());
             self.metrics.track_removed(session.group(), Direction::In, published.mime());
         }
-        let tracks: Vec<TrackId> = session.published.iter().map(Published::track).collect();
-        for other in self.sessions.values_mut() {
-            // In the engine the legs go with their tracks.
-            tracks.iter().for_each(|track| drop(other.drop_track(*track, &self.metrics)));
-        }
+        let tracks = session.published.iter().map(Published::track).collect();
         let Session { config, connection, .. } = session;
         out.push(Effect::Closed { session: number, config, connection });
-        self.advance_others(now, number, out);
+        tracks
     }
 
     /// Carries out what a negotiation of a session came to.
@@ -165,7 +183,7 @@ impl Call {
     ) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let is_sharing = self.screen == Some(number);
-        let (mut publishes, mut gone) = (false, Vec::new());
+        let (mut publishes, mut gone, mut ended) = (false, Vec::new(), Vec::new());
         for mut change in changes {
             match &mut change {
                 Change::Publish { params, track } => {
@@ -191,7 +209,9 @@ impl Call {
                     let removed = at.map(|at| session.published.remove(at));
                     if let Some(removed) = removed {
                         self.metrics.track_removed(session.group(), Direction::In, removed.mime());
+                        ended.push(removed);
                     }
+                    session.silence(*track, out);
                     self.classes.remove(track);
                     gone.push(*track);
                 }
@@ -213,7 +233,7 @@ impl Call {
             gone.iter().for_each(|track| drop(other.drop_track(*track, &self.metrics)));
         }
         if publishes {
-            self.classify_tracks(number, out);
+            self.classify_tracks(number, &ended, out);
         }
         if publishes || !gone.is_empty() {
             self.share(number, out);
@@ -221,30 +241,45 @@ impl Call {
         }
     }
 
-    /// Looks again at what a session publishes: what could not be told apart before may be now.
-    pub(super) fn classify_tracks(&mut self, number: SessionId, out: &mut Effects) {
+    /// Looks again at what a session publishes: what could not be told apart before may be now. `ended` is what it published until
+    /// now: what only is described anew stays what it was.
+    pub(super) fn classify_tracks(
+        &mut self,
+        number: SessionId,
+        ended: &[Published],
+        out: &mut Effects,
+    ) {
         let is_sharing = self.screen == Some(number);
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let screen = session.screen_stream.as_deref().filter(|_| is_sharing);
         let camera = session.camera_stream.as_deref();
-        let mut has_new_voice = false;
+        let (mut voices, mut others) = (Vec::new(), Vec::new());
         for published in session.published.iter_mut().filter(|p| !p.withdrawn) {
             let stream = published.remote.source_stream.as_deref();
             // What was told once stays: a camera that was restarted has a stream of another name than its description.
-            let Some(class) = classify(published.remote.kind, stream, screen, camera) else {
-                continue;
-            };
+            let class = classify(published.remote.kind, stream, screen, camera);
+            let Some(class) = class.or_else(|| published.class_before(ended)) else { continue };
             if published.class == Some(class) {
                 continue;
             }
             let sender = &session.config.session;
+            match (published.class, class) {
+                (_, TrackClass::Voice) => voices.push(published.track()),
+                (Some(TrackClass::Voice), _) => others.push(published.track()),
+                _ => {}
+            }
             published.class = Some(class);
             published.remote.name = track_name(class, sender);
             self.classes.insert(published.track(), (class, sender.clone()));
-            has_new_voice |= class == TrackClass::Voice;
         }
-        if let Some(track) = session.voice().filter(|_| session.muted && has_new_voice) {
-            out.push(Effect::Command(Command::SetMuted { session: number, track, muted: true }));
+        others.iter().for_each(|track| session.silence(*track, out));
+        if session.muted {
+            // Muting is for voices alone.
+            for (track, muted) in
+                voices.iter().map(|t| (*t, true)).chain(others.iter().map(|t| (*t, false)))
+            {
+                out.push(Effect::Command(Command::SetMuted { session: number, track, muted }));
+            }
         }
     }
 
@@ -309,3 +344,6 @@ fn track_name(class: TrackClass, sender: &str) -> String {
     let random = crate::service::random_id();
     format!("{}_{sender}_{}", class.as_str(), &random[..8])
 }
+
+#[cfg(test)]
+mod tests;

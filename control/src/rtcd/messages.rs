@@ -1,7 +1,7 @@
 //! What users' messages do to a call, by whichever way they come.
 
 use sluice_engine::clock::Instant;
-use sluice_engine::ids::{SessionId, TrackId};
+use sluice_engine::ids::SessionId;
 use sluice_engine::shard::mailbox::{Command, DataKind, Report};
 
 use super::call::Call;
@@ -13,9 +13,8 @@ use super::effects::{Effect, Effects};
 use super::message::{Rtc, RtcKind, ToPlugin};
 use super::metrics::{ConnState, ErrorKind};
 use super::session::Carrier;
-use super::track_class::TrackClass;
 use super::tracks::Published;
-use crate::sdp::NegotiationError;
+use crate::sdp::{Change, NegotiationError};
 
 impl Call {
     /// A message of the plugin for one of its users.
@@ -71,23 +70,23 @@ impl Call {
             Report::Disconnected { .. } => self.metrics.conn_state(ConnState::Disconnected),
             Report::Closed { session, error } => self.ended(now, session, &error, out),
             Report::Voice { session, track, active } => {
-                self.tell_voice(session, track, active, out)
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.tell_voice(track, active, out);
+                }
             }
             Report::ChannelOpened { session, channel, .. } => {
                 let Some(opened) = self.sessions.get_mut(&session) else { return };
-                if opened.channel.is_some() {
-                    return; // one is enough, and the first stays
-                }
-                opened.channel = Some(channel);
-                if let Some(answered) = opened.answered_at {
+                let is_first = opened.channel_opened(channel);
+                if let Some(answered) = opened.answered_at.filter(|_| is_first) {
                     self.metrics.dc_open_time(opened.group(), now.since(answered));
                 }
                 self.advance(now, session, out);
             }
             Report::ChannelClosed { session, channel } => {
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    session.channel.take_if(|open| *open == channel);
+                if let Some(closed) = self.sessions.get_mut(&session) {
+                    closed.channel_closed(channel);
                 }
+                self.advance(now, session, out);
             }
             Report::DataDelivered { session, .. } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
@@ -180,6 +179,15 @@ impl Call {
                 return;
             }
         };
+        let connects = |change: &Change| matches!(change, Change::SetRemote(_));
+        if is_first && !negotiated.changes.iter().any(connects) {
+            self.note_error(
+                number,
+                ErrorKind::Signaling,
+                "nothing in the first offer can be taken",
+            );
+            return self.leave(now, number, out);
+        }
         self.apply(now, number, negotiated.changes, out);
         let Some(session) = self.sessions.get_mut(&number) else { return };
         session.describe(DescriptionKind::Answer, &negotiated.answer, carrier, out);
@@ -218,9 +226,13 @@ impl Call {
     fn mute(&mut self, number: SessionId, muted: bool, out: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         // Without a voice there is nothing to mute, and what comes later is meant to be heard.
-        let Some(track) = session.voice() else { return };
+        if muted && session.voices().next().is_none() {
+            return;
+        }
         session.muted = muted;
-        out.push(Effect::Command(Command::SetMuted { session: number, track, muted }));
+        for track in session.voices() {
+            out.push(Effect::Command(Command::SetMuted { session: number, track, muted }));
+        }
     }
 
     fn share_screen(
@@ -235,6 +247,7 @@ impl Call {
             return Err("somebody else shares the screen already".to_owned());
         }
         self.screen = Some(number);
+        session.withdraw_screen();
         let is_of_it = |p: &&mut Published| p.remote.source_stream.as_ref() == Some(&stream);
         for published in session.published.iter_mut().filter(is_of_it) {
             published.withdrawn = false;
@@ -251,12 +264,7 @@ impl Call {
         self.screen = None;
         if let Some(session) = self.sessions.get_mut(&number) {
             session.screen_stream = None;
-            let is_of_it = |p: &&mut Published| {
-                matches!(p.class, Some(TrackClass::Screen | TrackClass::ScreenAudio))
-            };
-            for published in session.published.iter_mut().filter(is_of_it) {
-                published.withdrawn = true;
-            }
+            session.withdraw_screen();
         }
         self.reconsider(now, number, out);
     }
@@ -269,18 +277,9 @@ impl Call {
     }
 
     fn reconsider(&mut self, now: Instant, number: SessionId, out: &mut Effects) {
-        self.classify_tracks(number, out);
+        self.classify_tracks(number, &[], out);
         self.share(number, out);
         self.advance_others(now, number, out);
-    }
-
-    fn tell_voice(&self, number: SessionId, track: TrackId, active: bool, out: &mut Effects) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        if session.voice() != Some(track) {
-            return;
-        }
-        let kind = if active { RtcKind::VoiceOn } else { RtcKind::VoiceOff };
-        session.tell_plugin(ToPlugin::Vad(session.rtc(kind, Vec::new())), out);
     }
 
     fn note_error(&self, number: SessionId, kind: ErrorKind, error: &str) {

@@ -104,10 +104,26 @@ impl Rtcd {
             props,
         };
         let start = || task::start(&self.shared);
-        let route = self.shared.registry().join(config.clone(), start);
+        let mut route = self.shared.registry().join(config.clone(), start);
+        if route.is_none() {
+            // Who changes from one call to another leaves and joins in one breath: the leaving has not been done yet.
+            self.settle(client, &config.session).await;
+            route = self.shared.registry().join(config.clone(), start);
+        }
         let Some(route) = route else { return refuse("the client has a session of this id") };
         // The call lives as long as the registry has this session.
         let _ = route.send(Message::Join(config, connection.clone())).await;
+    }
+
+    /// Waits until all has been done that a session's call was sent before.
+    async fn settle(&self, client: &Client, session: &str) {
+        let route = self.shared.registry().route(&client.id, session);
+        let Some(route) = route else { return };
+        let (done, settled) = oneshot::channel();
+        if route.send(Message::Settle(done)).await.is_ok() {
+            // An error means that the call has ended, and all its sessions with it.
+            let _ = settled.await;
+        }
     }
 
     /// Ends all calls; returns when their sessions have been told goodbye.

@@ -52,12 +52,16 @@ pub(super) struct Session {
     pub(super) camera_stream: Option<String>,
     /// Whether its voice goes to nobody.
     pub(super) muted: bool,
+    /// The voice by which the plugin was told that it speaks.
+    speaking: Option<TrackId>,
     /// When it joined.
     pub(super) joined_at: Instant,
     /// When its first offer was answered.
     pub(super) answered_at: Option<Instant>,
-    /// The data channel over which it is signalled.
-    pub(super) channel: Option<ChannelId>,
+    /// The data channels that it has open, the first of which is spoken over; the engine bounds them.
+    channels: Vec<ChannelId>,
+    /// Whether it ever had one.
+    had_channel: bool,
     /// Who may negotiate.
     pub(super) lock: SignalingLock,
     /// What is sent to it: leg → track and media type.
@@ -110,9 +114,11 @@ impl Session {
             screen_stream: None,
             camera_stream: None,
             muted: false,
+            speaking: None,
             joined_at: now,
             answered_at: None,
-            channel: None,
+            channels: Vec::new(),
+            had_channel: false,
             lock: SignalingLock::default(),
             legs: BTreeMap::new(),
             mimes: BTreeMap::new(),
@@ -156,10 +162,46 @@ impl Session {
         self.mimes.get(&track).copied().unwrap_or("unknown")
     }
 
-    /// Its voice, if it has one.
-    pub(super) fn voice(&self) -> Option<TrackId> {
+    /// Its voices: one, unless it does what no client does.
+    pub(super) fn voices(&self) -> impl Iterator<Item = TrackId> {
         let is_voice = |p: &&Published| p.class == Some(TrackClass::Voice);
-        self.published.iter().find(is_voice).map(Published::track)
+        self.published.iter().filter(is_voice).map(Published::track)
+    }
+
+    /// Its voice began or ceased to be speech.
+    pub(super) fn tell_voice(&mut self, track: TrackId, active: bool, out: &mut Effects) {
+        if self.voices().next() != Some(track) {
+            return;
+        }
+        self.speaking = active.then_some(track);
+        let kind = if active { RtcKind::VoiceOn } else { RtcKind::VoiceOff };
+        self.tell_plugin(ToPlugin::Vad(self.rtc(kind, Vec::new())), out);
+    }
+
+    /// A track is gone, or no voice after all: nobody speaks by it any longer.
+    pub(super) fn silence(&mut self, track: TrackId, out: &mut Effects) {
+        if self.speaking.take_if(|speaking| *speaking == track).is_some() {
+            self.tell_plugin(ToPlugin::Vad(self.rtc(RtcKind::VoiceOff, Vec::new())), out);
+        }
+    }
+
+    /// What it shares of its screen goes to nobody any longer, though it may still stand in its description.
+    pub(super) fn withdraw_screen(&mut self) {
+        let is_of_it = |p: &&mut Published| {
+            matches!(p.class, Some(TrackClass::Screen | TrackClass::ScreenAudio))
+        };
+        self.published.iter_mut().filter(is_of_it).for_each(|published| published.withdrawn = true);
+    }
+
+    /// It has opened a data channel; whether that is the first ever.
+    pub(super) fn channel_opened(&mut self, channel: ChannelId) -> bool {
+        self.channels.push(channel);
+        !std::mem::replace(&mut self.had_channel, true)
+    }
+
+    /// It has closed a data channel.
+    pub(super) fn channel_closed(&mut self, channel: ChannelId) {
+        self.channels.retain(|open| *open != channel);
     }
 
     /// A message about this session.
@@ -185,7 +227,7 @@ impl Session {
     }
 
     fn send(&self, message: &ToPeer<'_>, confirm: bool, out: &mut Effects) {
-        let Some(channel) = self.channel else { return };
+        let Some(&channel) = self.channels.first() else { return };
         let (kind, bytes) = message.encode();
         let command = Command::SendData { session: self.number, channel, kind, bytes, confirm };
         out.push(Effect::Command(command));
@@ -226,7 +268,7 @@ impl Session {
             }
             _ => {}
         }
-        if self.channel.is_none() || !matches!(self.round, Round::Idle) {
+        if self.channels.is_empty() || !matches!(self.round, Round::Idle) {
             return;
         }
         if !self.negotiator.needs_offer() {
@@ -284,6 +326,13 @@ impl Session {
         self.failed += 1;
         self.round = Round::Retry { at: now + wait };
         self.release_lock(now, metrics);
+    }
+
+    /// A message to the peer was refused. If it was the media map or an offer, both are made again.
+    pub(super) fn unheard(&mut self, now: Instant, metrics: &RtcdMetrics) {
+        if matches!(self.round, Round::Mapped { .. } | Round::Offered { .. }) {
+            self.round_failed(now, metrics);
+        }
     }
 
     fn release_lock(&mut self, now: Instant, metrics: &RtcdMetrics) {
@@ -370,7 +419,7 @@ mod tests {
         let mut session =
             Session::new(at(0), SessionId(1), config, ConnectionId::random(), negotiator);
         session.answered_at = Some(at(0));
-        session.channel = Some(ChannelId(1));
+        session.channel_opened(ChannelId(1));
         session
     }
 

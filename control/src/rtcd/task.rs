@@ -22,6 +22,9 @@ use super::message::{Rtc, ToPlugin};
 use super::service::Shared;
 use crate::service::GuestReports;
 
+/// Messages, and reports, that are handled in one go: what they come to costs one turn of the shard, and one look at all deadlines.
+const BATCH: usize = 64;
+
 /// Messages that may wait for a call.
 pub(super) const QUEUE_MESSAGES: usize = 256;
 
@@ -41,6 +44,8 @@ pub(super) enum Message {
     Reconnect(String, ConnectionId),
     /// A message for a session.
     Rtc(Rtc),
+    /// Nothing; answered when all that was sent before has been done.
+    Settle(oneshot::Sender<()>),
     /// All its sessions end; answered when they have.
     End(oneshot::Sender<()>),
 }
@@ -78,15 +83,10 @@ impl Task {
     ) {
         loop {
             let deadline = self.call.next_deadline();
-            let mut out = Effects::new();
-            let mut ended = None;
+            let (mut out, mut waiting) = (Effects::new(), Vec::new());
             tokio::select! {
                 message = messages.recv() => match message {
-                    Some(Message::End(done)) => {
-                        self.call.end(clock::now(), &mut out);
-                        ended = Some(done);
-                    }
-                    Some(message) => self.handle(message, &mut out),
+                    Some(message) => self.handle(message, &mut out, &mut waiting),
                     None => return,
                 },
                 Some(report) = reports.recv() => {
@@ -94,8 +94,20 @@ impl Task {
                 }
                 () = wait_until(deadline) => self.call.handle_timeout(clock::now(), &mut out),
             }
+            for _ in 1..BATCH {
+                let (message, report) = (messages.try_recv().ok(), reports.try_recv().ok());
+                if message.is_none() && report.is_none() {
+                    break;
+                }
+                if let Some(message) = message {
+                    self.handle(message, &mut out, &mut waiting);
+                }
+                if let Some(report) = report {
+                    self.call.handle_report(clock::now(), report, &mut out);
+                }
+            }
             let is_over = self.carry_out(out).await;
-            if let Some(done) = ended {
+            for done in waiting {
                 // Whoever asked may have gone.
                 let _ = done.send(());
             }
@@ -105,7 +117,13 @@ impl Task {
         }
     }
 
-    fn handle(&mut self, message: Message, out: &mut Effects) {
+    /// Handles a message; whoever is to be told when that is done goes into `waiting`.
+    fn handle(
+        &mut self,
+        message: Message,
+        out: &mut Effects,
+        waiting: &mut Vec<oneshot::Sender<()>>,
+    ) {
         let now = clock::now();
         match message {
             Message::Join(config, connection) => {
@@ -129,7 +147,11 @@ impl Task {
                     self.call.handle_rtc(now, number, &rtc, out);
                 }
             }
-            Message::End(_) => {}
+            Message::Settle(done) => waiting.push(done),
+            Message::End(done) => {
+                self.call.end(out);
+                waiting.push(done);
+            }
         }
     }
 
@@ -168,6 +190,10 @@ impl Task {
         match (answer, asked.weight) {
             (Ok(_), Weight::Birth) => self.shared.service.settle_guest(session, self.shard),
             (Ok(_), _) | (Err(_), Weight::Passing) => {}
+            (Err(error), Weight::Word) => {
+                tracing::debug!(%session, %error, "a message to a peer was refused");
+                self.call.unheard(clock::now(), session);
+            }
             // The publisher left at the same time.
             (Err(CommandError::UnknownTrack(_)), _) => {}
             (Err(error), _) => {
@@ -223,6 +249,8 @@ enum Weight {
     Birth,
     /// What the peer was told does not hold: the session ends.
     Vital,
+    /// The peer does not hear it.
+    Word,
     /// Nothing that lasts.
     Passing,
 }
@@ -237,8 +265,8 @@ fn weigh(command: &Command) -> (Option<SessionId>, Weight) {
         Command::RemoveSession { session }
         | Command::RemoveTrack { session, .. }
         | Command::RemoveLeg { session, .. }
-        | Command::SetMuted { session, .. }
-        | Command::SendData { session, .. } => (Some(*session), Weight::Passing),
+        | Command::SetMuted { session, .. } => (Some(*session), Weight::Passing),
+        Command::SendData { session, .. } => (Some(*session), Weight::Word),
         Command::Snapshot { .. } => (None, Weight::Passing),
     }
 }

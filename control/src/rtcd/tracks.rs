@@ -27,6 +27,15 @@ impl Published {
         self.remote.codecs.first().is_some_and(|codec| codec.name == CodecName::Av1)
     }
 
+    /// What this was when it was one of `ended`, the tracks that this description took the place of.
+    pub(super) fn class_before(&self, ended: &[Self]) -> Option<TrackClass> {
+        let (kind, stream) = (self.remote.kind, self.remote.source_stream.as_ref()?);
+        let is_it = |before: &&Self| {
+            before.remote.kind == kind && before.remote.source_stream.as_ref() == Some(stream)
+        };
+        ended.iter().find(is_it).filter(|before| !before.withdrawn)?.class
+    }
+
     /// The media type of what is sent, as metrics name it.
     pub(super) fn mime(&self) -> &'static str {
         match self.remote.codecs.first().map(|codec| codec.name) {
@@ -56,20 +65,31 @@ pub(super) fn classify(
     }
 }
 
-/// Which of one publisher's tracks a receiver gets. A screen that is there in two codecs is sent in one: AV1 when both sides can,
+/// Which of one publisher's tracks a receiver gets. A picture that is there in two codecs is sent in one: AV1 when both sides can,
 /// so `takes_av1`, else the other one, and what there is when only one has come.
 pub(super) fn chosen(published: &[Published], takes_av1: bool) -> impl Iterator<Item = &Published> {
-    let is_screen = |p: &&Published| p.class == Some(TrackClass::Screen) && !p.withdrawn;
-    let screens = || published.iter().filter(is_screen);
-    let preferred = screens().find(|screen| screen.is_av1() == takes_av1);
-    // A receiver without AV1 has no use for it; one with it takes VP8 while there is nothing else.
-    let screen = preferred.or_else(|| screens().next().filter(|_| takes_av1)).map(Published::track);
     published.iter().filter(move |p| match p.class {
         _ if p.withdrawn => false,
         None => false,
-        Some(TrackClass::Screen) => Some(p.track()) == screen,
-        Some(_) => true,
+        Some(TrackClass::Screen | TrackClass::Video) => {
+            preferred(published, p, takes_av1) == Some(p.track())
+        }
+        Some(TrackClass::Voice | TrackClass::ScreenAudio) => true,
     })
+}
+
+/// The one that is sent of the tracks that show the same as `shown`: there is one screen, but a camera for each stream.
+fn preferred(published: &[Published], shown: &Published, takes_av1: bool) -> Option<TrackId> {
+    let shows_it = |p: &&Published| {
+        let same_stream = p.remote.source_stream == shown.remote.source_stream;
+        !p.withdrawn
+            && p.class == shown.class
+            && (same_stream || p.class == Some(TrackClass::Screen))
+    };
+    let same = || published.iter().filter(shows_it);
+    let fitting = same().find(|p| p.is_av1() == takes_av1);
+    // A receiver without AV1 has no use for it; one with it takes VP8 while there is nothing else.
+    fitting.or_else(|| same().next().filter(|_| takes_av1)).map(Published::track)
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ impl Negotiator {
             check_purpose(&offer, &accepted, &self.policy)?;
         }
         let mut next = self.agreed.clone();
+        // There may be room now.
+        next.crowded_out.clear();
         let mut log = ChangeLog::default();
         // The last step that can fail.
         let setup = self.take_offered_transport(&mut next, &offer, &accepted, &mut log)?;

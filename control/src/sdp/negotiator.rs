@@ -326,7 +326,8 @@ impl Negotiator {
         &'a self,
         state: &'a State,
     ) -> impl Iterator<Item = &'a Arc<RemoteTrack>> {
-        self.tracks.iter().filter(|t| !state.has_placed(t.track))
+        let placed = state.placed();
+        self.tracks.iter().filter(move |t| !placed.contains(&t.track))
     }
 
     /// Our credentials after an ICE restart of the peer: those of a restart of our own that it has not heard of, else fresh ones, which

@@ -29,15 +29,19 @@ impl Negotiator {
         let waiting: Vec<Arc<RemoteTrack>> = self.unplaced(&next).cloned().collect();
         let mut placed = false;
         for track in waiting {
-            match self.offer_track(&mut next, &track) {
-                Some(()) => placed = true,
-                None => drop(next.declined.insert(track.track)),
+            match free_index(&next, track.kind) {
+                None => drop(next.crowded_out.insert(track.track)),
+                Some(index) => match self.offer_track(&mut next, &track, index) {
+                    Some(()) => placed = true,
+                    None => drop(next.declined.insert(track.track)),
+                },
             }
         }
         let restarts = self.must_tell_of_restart();
         if !placed && !restarts && !next.has_stale_direction() {
             // All that waited found no room.
             self.agreed.declined = next.declined;
+            self.agreed.crowded_out = next.crowded_out;
             return None;
         }
         for section in next.sections.iter_mut().filter(|s| !s.stopped) {
@@ -53,18 +57,13 @@ impl Negotiator {
         Some(text)
     }
 
-    /// Puts a track into a free section, else a stopped one, else a further one. `None` when there is no room, no number left, or
-    /// nothing in the track that could be offered.
-    fn offer_track(&mut self, next: &mut State, track: &Arc<RemoteTrack>) -> Option<()> {
-        let sections = &next.sections;
-        let free = sections.iter().position(|s| s.is_free_for(track.kind));
-        // A section of another kind is not turned into ours: a client may still hold on to it, to its data channel for example.
-        let is_reusable = |s: &Section| s.stopped && s.kind == SectionKind::Media(track.kind);
-        let index = free.or_else(|| sections.iter().position(is_reusable));
-        let index = index.unwrap_or(sections.len());
-        if index >= SECTIONS_MAX {
-            return None;
-        }
+    /// Puts a track into the section at `index`. `None` when there is no number left, or nothing in the track that could be offered.
+    fn offer_track(
+        &mut self,
+        next: &mut State,
+        track: &Arc<RemoteTrack>,
+        index: usize,
+    ) -> Option<()> {
         let terms = offered_terms(&self.policy, next, track);
         if terms.codecs.is_empty() {
             return None;
@@ -74,8 +73,8 @@ impl Negotiator {
             true => Some(self.fresh_ssrc()?),
             false => None,
         };
-        let mut section = match free {
-            Some(index) => next.sections[index].clone(),
+        let mut section = match next.sections.get(index).filter(|s| !s.stopped) {
+            Some(free) => free.clone(),
             None => Section::of_ours(track.kind, fresh_mid(next)?),
         };
         let id = self.supply.leg_id();
@@ -122,7 +121,10 @@ impl Negotiator {
                         &mut log,
                     );
                 }
-                _ => section.stop(&mut next.declined, &mut log),
+                _ => {
+                    section.stop(&mut next.declined, &mut log);
+                    next.crowded_out.clear();
+                }
             }
             next.sections[index] = section;
         }
@@ -174,6 +176,16 @@ impl Negotiator {
             }
         }
     }
+}
+
+/// Where a further track of `kind` can stand: in a free section, else a stopped one, else behind all; `None` when there is no room.
+fn free_index(next: &State, kind: MediaKind) -> Option<usize> {
+    let sections = &next.sections;
+    // A section of another kind is not turned into ours: a client may still hold on to it, to its data channel for example.
+    let is_reusable = |s: &Section| s.stopped && s.kind == SectionKind::Media(kind);
+    let here = sections.iter().position(|s| s.is_free_for(kind));
+    let here = here.or_else(|| sections.iter().position(is_reusable));
+    here.or(Some(sections.len()).filter(|behind| *behind < SECTIONS_MAX))
 }
 
 /// What we offer to a subscriber of a track, under the session's numbers.

@@ -65,6 +65,9 @@ impl Policy {
     /// they apply a description, what each section carries; so sections that they made for their own media carry nothing else.
     pub const RTCD: Self = Self {
         place_in_answers: false,
+        // A microphone, a screen with its sound in two codecs, a camera in two codecs, and as much again while one takes the place of
+        // the other. Each fills an m= section of everybody else's.
+        tracks_max: 16,
         data_channel: true,
         simulcast: true,
         transport_cc: true,

@@ -27,8 +27,10 @@ pub(super) struct State {
     pub bundled: bool,
     /// `a=extmap-allow-mixed` at session level.
     pub extmap_allow_mixed: bool,
-    /// Tracks that the peer refused, or that found no room; they are not offered again.
+    /// Tracks that the peer refused, or that cannot be offered to it; they are not offered again.
     pub declined: BTreeSet<TrackId>,
+    /// Tracks for which there was no m= section left; they are offered when one becomes free.
+    pub crowded_out: BTreeSet<TrackId>,
 }
 
 /// One m= section.
@@ -120,16 +122,17 @@ impl State {
             bundled: false,
             extmap_allow_mixed: false,
             declined: BTreeSet::new(),
+            crowded_out: BTreeSet::new(),
         }
     }
 
-    /// Whether a track has its place, or is not wanted.
-    pub(super) fn has_placed(&self, track: TrackId) -> bool {
+    /// The tracks that have their place, are not wanted, or must wait for room.
+    pub(super) fn placed(&self) -> BTreeSet<TrackId> {
         let here = |section: &Section| {
-            section.paused == Some(track)
-                || section.leg.as_ref().is_some_and(|leg| leg.track.track == track)
+            [section.paused, section.leg.as_ref().map(|leg| leg.track.track)].into_iter().flatten()
         };
-        self.declined.contains(&track) || self.sections.iter().any(here)
+        let without_place = self.declined.iter().chain(&self.crowded_out).copied();
+        self.sections.iter().flat_map(here).chain(without_place).collect()
     }
 
     /// Whether the transport is gone: the peer closes it with the last m= section. Starting another one in its place is not supported.
@@ -157,11 +160,13 @@ impl State {
     /// Takes a track out of all sections; the leg that the engine must remove, if there is one.
     pub(super) fn forget_track(&mut self, track: TrackId) -> Option<LegId> {
         self.declined.remove(&track);
+        self.crowded_out.remove(&track);
         let mut live = None;
         for section in &mut self.sections {
             section.paused = section.paused.filter(|&paused| paused != track);
             if let Some(leg) = section.leg.take_if(|leg| leg.track.track == track) {
                 live = live.or(leg.live.is_some().then_some(leg.id));
+                self.crowded_out.clear();
             }
         }
         live

@@ -11,6 +11,7 @@ mod openapi;
 mod operations;
 mod problems;
 mod rtcd;
+mod rtcd_calls;
 mod rtcd_http;
 mod rtcd_ws;
 mod sessions;

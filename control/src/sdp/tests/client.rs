@@ -6,22 +6,24 @@ use super::{attribute, check_ours, credentials, sections};
 
 /// One transceiver with its m= section.
 #[derive(Clone, Debug)]
-pub(super) struct Transceiver {
-    pub(super) mid: String,
-    pub(super) media: String,
-    pub(super) stopped: bool,
-    pub(super) send: bool,
-    pub(super) recv: bool,
+pub(crate) struct Transceiver {
+    pub(crate) mid: String,
+    pub(crate) media: String,
+    pub(crate) stopped: bool,
+    pub(crate) send: bool,
+    pub(crate) recv: bool,
     /// SSRC of what it sends.
-    pub(super) ssrc: u32,
+    pub(crate) ssrc: u32,
+    /// The stream that it belongs to, if that is told.
+    pub(crate) stream: Option<String>,
     /// The formats of the section, when we made it; the client's own otherwise.
     formats: Option<Vec<String>>,
 }
 
 #[derive(Clone)]
-pub(super) struct Client {
-    pub(super) transceivers: Vec<Transceiver>,
-    pub(super) ufrag: String,
+pub(crate) struct Client {
+    pub(crate) transceivers: Vec<Transceiver>,
+    pub(crate) ufrag: String,
     /// The server's, by which its restarts are told.
     server_ufrag: Option<String>,
     numbers: u32,
@@ -29,7 +31,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             transceivers: Vec::new(),
             ufrag: "client0".to_owned(),
@@ -45,7 +47,7 @@ impl Client {
     }
 
     /// Adds a transceiver, in a stopped one's place when there is one.
-    pub(super) fn add(&mut self, media: &str, send: bool, recv: bool) -> usize {
+    pub(crate) fn add(&mut self, media: &str, send: bool, recv: bool) -> usize {
         let number = self.number();
         let transceiver = Transceiver {
             mid: format!("c{number}"),
@@ -54,6 +56,7 @@ impl Client {
             send,
             recv,
             ssrc: 1_000_000 + number,
+            stream: None,
             formats: None,
         };
         match self.transceivers.iter().position(|t| t.stopped) {
@@ -68,17 +71,24 @@ impl Client {
         }
     }
 
-    pub(super) fn restart_ice(&mut self) {
+    /// Has a transceiver of video send AV1 and nothing else.
+    pub(crate) fn send_av1(&mut self, index: usize) {
+        let lines =
+            ["m=video 9 UDP/TLS/RTP/SAVPF 45", "a=rtpmap:45 AV1/90000", "a=rtcp-fb:45 nack pli"];
+        self.transceivers[index].formats = Some(lines.map(str::to_owned).to_vec());
+    }
+
+    pub(crate) fn restart_ice(&mut self) {
         self.ufrag = format!("client{}", self.number());
     }
 
-    pub(super) fn offer(&mut self) -> String {
+    pub(crate) fn offer(&mut self) -> String {
         let sections = self.transceivers.clone();
         self.write("actpass", &sections)
     }
 
     /// Checks our answer against the offer.
-    pub(super) fn take_answer(&mut self, answer: &str) {
+    pub(crate) fn take_answer(&mut self, answer: &str) {
         check_ours(answer);
         self.server_ufrag = ufrag(answer).or(self.server_ufrag.take());
         let answered = sections(answer);
@@ -95,7 +105,7 @@ impl Client {
     }
 
     /// Answers our offer; `accept` decides on each section that would receive: take it, keep it inactive, or stop it.
-    pub(super) fn answer(&mut self, offer: &str, mut accept: impl FnMut() -> Verdict) -> String {
+    pub(crate) fn answer(&mut self, offer: &str, mut accept: impl FnMut() -> Verdict) -> String {
         check_ours(offer);
         let described = ufrag(offer);
         if self.server_ufrag.is_some() && described != self.server_ufrag {
@@ -121,6 +131,7 @@ impl Client {
                 send: false,
                 recv: true,
                 ssrc: 1_000_000 + self.number(),
+                stream: None,
                 formats: None,
             });
             assert_eq!((&transceiver.mid, &transceiver.media), (&mid, &media), "{offer}");
@@ -184,6 +195,9 @@ impl Client {
             }
             if t.send && !t.stopped {
                 let _ = write!(text, "a=ssrc:{} cname:client\r\n", t.ssrc);
+                if let Some(stream) = &t.stream {
+                    let _ = write!(text, "a=msid:{stream} {}\r\n", t.ssrc);
+                }
             }
         }
         text
@@ -192,7 +206,7 @@ impl Client {
 
 /// What a client does with a section in which we would send.
 #[derive(Clone, Copy)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Take,
     Pause,
     Stop,

@@ -1,7 +1,7 @@
 //! Whole negotiations: real peers' offers, renegotiation, hostile text, and random sequences.
 
 mod chromium;
-mod client;
+pub(crate) mod client;
 mod hostile;
 mod peers;
 mod renegotiation;

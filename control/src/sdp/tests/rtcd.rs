@@ -8,6 +8,7 @@ use sluice_engine::wire::rtp_ext::Extension;
 
 use super::client::{Client, Verdict};
 use super::*;
+use crate::sdp::SECTIONS_MAX;
 
 /// A session that has its data channel.
 fn joined() -> (Negotiator, Client) {
@@ -504,4 +505,23 @@ fn forty_nine_voices_fit_one_offer_that_any_signalling_path_takes() {
     assert_eq!(outcome.legs.len(), 49);
     assert!(offer.len() < 64 * 1024, "{}", offer.len());
     assert!(!session.needs_offer());
+}
+
+#[test]
+fn a_track_without_room_comes_when_another_goes() {
+    let (mut session, mut client) = joined();
+    let tracks = SECTIONS_MAX as u64 + 5;
+    (0..tracks).for_each(|track| session.add_track(audio_track(track)));
+    let (_, outcome) = exchange(&mut session, &mut client);
+    // The data channel has a section too.
+    assert_eq!(outcome.legs.len(), SECTIONS_MAX - 1);
+    assert!(!session.needs_offer());
+    session.remove_track(TrackId(tracks - 1));
+    assert!(!session.needs_offer(), "it had no section that could be free now");
+    for gone in 0..3 {
+        session.remove_track(TrackId(gone));
+        let (_, outcome) = exchange(&mut session, &mut client);
+        assert_eq!(outcome.legs.len(), 1);
+        assert!(!session.needs_offer());
+    }
 }

@@ -162,7 +162,7 @@ fn run(seed: u64, policy: Policy) {
         let forwarded = engine.legs.values().filter(|leg| leg.track == TrackId(track)).count();
         assert!(
             forwarded == 1
-                || session.agreed.has_placed(TrackId(track))
+                || session.agreed.placed().contains(&TrackId(track))
                 || session.agreed.has_ended(),
             "track {track}"
         );
