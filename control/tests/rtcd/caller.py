@@ -23,7 +23,8 @@ class Caller:
         """Opens the page and waits until its peer is connected.
 
         Options are those of the page's address: `dc`, `simulcast` and `av1` switch features on,
-        `locking="off"` one off, `transport` asks for `udp` or `tcp`.
+        `locking="off"` one off, `transport` asks for `udp` or `tcp`, `metrics_ms` is the time
+        between the client's figures.
         """
         self.name = name
         self.relay = relay

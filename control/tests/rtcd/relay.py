@@ -298,16 +298,14 @@ class Relay:
             passed = list(self._messages)
         return [m for m in passed if all(getattr(m, name) == v for name, v in wanted.items())]
 
-    def wait_for(
-        self, condition: Callable[[], Any], timeout_s: float, what: str, log: int = 12
-    ) -> Any:
+    def wait_for(self, condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
         """Waits until what has passed fulfils `condition`, and returns what that gave."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while not (found := condition()):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
-                    last = "\n".join(str(message) for message in self._messages[-log:])
+                    last = "\n".join(str(message) for message in self._messages[-12:])
                     raise RelayError(f"{what} did not happen in {timeout_s} s; the last:\n{last}")
             return found
 
