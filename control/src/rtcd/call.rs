@@ -81,6 +81,11 @@ impl Call {
         }
     }
 
+    /// Whether an offer to a session waits for its answer.
+    pub(super) fn is_offering(&self, number: SessionId) -> bool {
+        self.sessions.get(&number).is_some_and(Session::awaits_answer)
+    }
+
     /// A user joins. It is sent everything once it has opened its data channel.
     pub(super) fn join(&mut self, now: Instant, joining: Joining, out: &mut Effects) {
         let Joining { number, config, connection, local, supply } = joining;

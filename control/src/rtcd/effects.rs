@@ -19,6 +19,13 @@ pub(super) enum Effect {
         /// The message.
         message: ToPlugin,
     },
+    /// An offer of ours by the same way. It waits while the connection has much to write, and goes only while it still is one.
+    Offer {
+        /// The session.
+        session: SessionId,
+        /// The message.
+        message: ToPlugin,
+    },
     /// A session has ended: it is forgotten, and its plugin is told.
     Closed {
         /// The engine's number.

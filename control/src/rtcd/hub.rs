@@ -209,6 +209,16 @@ impl Hub {
         delivery
     }
 
+    /// Whether less than half is taken of the queue that [`Hub::send`] would use. Who has much to say waits for that, so that what
+    /// cannot wait still finds room. True when there is no connection: that is nothing to wait for.
+    pub fn has_room(&self, client: &str, connection: &ConnectionId) -> bool {
+        let HubLimits { queue_messages_max, queue_bytes_max, .. } = self.limits;
+        self.locked().find(client, connection).is_none_or(|live| {
+            live.queue.capacity() > queue_messages_max / 2
+                && live.room.available_permits() > queue_bytes_max / 2
+        })
+    }
+
     fn deliver(
         &self,
         client: &str,
@@ -392,6 +402,22 @@ mod tests {
         assert_eq!(hub.send("a", &only.id, &long), Delivery::NoConnection);
         assert_eq!(only.ending.try_recv(), Ok(Ending::TooSlow));
         drop(being_written);
+    }
+
+    #[test]
+    fn half_a_queue_is_for_what_cannot_wait() {
+        let hub = Hub::new(LIMITS);
+        let mut only = hub.attach("a").expect("a place");
+        assert!(hub.has_room("a", &only.id));
+        assert!(hub.has_room("b", &only.id), "nobody is there who reads slowly");
+        for _ in 0..3 {
+            hub.send("a", &only.id, &close("1"));
+        }
+        assert!(!hub.has_room("a", &only.id));
+        drop(received(&mut only));
+        assert!(hub.has_room("a", &only.id));
+        hub.send("a", &only.id, &close(&"x".repeat(500)));
+        assert!(!hub.has_room("a", &only.id));
     }
 
     #[test]

@@ -245,8 +245,12 @@ impl Session {
         match carrier {
             Carrier::DataChannel => self.tell_peer(&ToPeer::Sdp(&json), out),
             Carrier::WebSocket => {
-                let rtc = self.rtc(RtcKind::Sdp, json.into_bytes());
-                self.tell_plugin(ToPlugin::Rtc(rtc), out);
+                let message = ToPlugin::Rtc(self.rtc(RtcKind::Sdp, json.into_bytes()));
+                let session = self.number;
+                out.push(match kind {
+                    DescriptionKind::Offer => Effect::Offer { session, message },
+                    DescriptionKind::Answer => Effect::ToPlugin { session, message },
+                });
             }
         }
     }

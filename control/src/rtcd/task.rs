@@ -28,6 +28,9 @@ const BATCH: usize = 64;
 /// Messages that may wait for a call.
 pub(super) const QUEUE_MESSAGES: usize = 256;
 
+/// The wait before offers are looked at again for which a plugin's connection had no room.
+const OFFERS_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// The wait before a command is tried again that found the shard's mailbox full.
 const MAILBOX_RETRY: std::time::Duration = std::time::Duration::from_millis(2);
 
@@ -63,6 +66,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Route {
         shard,
         call: Call::new(number, shared.metrics.clone()),
         report_sink,
+        offers: Vec::new(),
     };
     tokio::spawn(task.run(messages, reports));
     route
@@ -73,6 +77,9 @@ struct Task {
     shard: ShardId,
     call: Call,
     report_sink: GuestReports,
+    /// Offers that wait until the plugin has read what it was sent: one for each session at most. When somebody begins to talk all the
+    /// others are made an offer, in a large call more than the queue of a connection holds.
+    offers: Vec<(SessionId, ToPlugin)>,
 }
 
 impl Task {
@@ -93,6 +100,7 @@ impl Task {
                     self.call.handle_report(clock::now(), report, &mut out);
                 }
                 () = wait_until(deadline) => self.call.handle_timeout(clock::now(), &mut out),
+                () = tokio::time::sleep(OFFERS_RETRY), if !self.offers.is_empty() => {}
             }
             for _ in 1..BATCH {
                 let (message, report) = (messages.try_recv().ok(), reports.try_recv().ok());
@@ -107,6 +115,7 @@ impl Task {
                 }
             }
             let is_over = self.carry_out(out).await;
+            self.send_offers();
             for done in waiting {
                 // Whoever asked may have gone.
                 let _ = done.send(());
@@ -167,6 +176,12 @@ impl Task {
                         replies.push(request(&self.shared, self.shard, command).await)
                     }
                     Effect::ToPlugin { session, message } => self.send(session, &message),
+                    Effect::Offer { session, message } => {
+                        match self.offers.iter_mut().find(|(to, _)| *to == session) {
+                            Some((_, older)) => *older = message,
+                            None => self.offers.push((session, message)),
+                        }
+                    }
                     Effect::Closed { session, config, connection } => {
                         self.shared.service.release_guest(session);
                         is_over |= self.shared.close(&config, &connection);
@@ -204,6 +219,20 @@ impl Task {
                     .plane()
                     .request(self.shard, Command::RemoveSession { session });
                 self.call.ended(clock::now(), session, &SessionError::Internal, out);
+            }
+        }
+    }
+
+    /// Sends the offers that there is room for. One whose round is over meanwhile is not worth it: it will be made again.
+    fn send_offers(&mut self) {
+        for (session, message) in std::mem::take(&mut self.offers) {
+            let Some((group, connection)) = self.call.address(session) else { continue };
+            if !self.call.is_offering(session) {
+                continue;
+            }
+            match self.shared.hub.has_room(group, connection) {
+                true => self.send(session, &message),
+                false => self.offers.push((session, message)),
             }
         }
     }

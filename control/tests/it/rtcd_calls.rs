@@ -100,6 +100,32 @@ async fn an_offer_does_not_go_without_its_media_map() {
     assert_eq!(server.plane.count("SendData"), 2, "the map was told before");
 }
 
+#[tokio::test]
+async fn a_plugin_is_not_sent_more_offers_at_a_time_than_it_reads() {
+    const USERS: usize = 200;
+    let mut server = Server::new();
+    let mut plugin = Plugin::new(&server);
+    let talker = sdp::offer(&[("audio", "0", "sendrecv")]);
+    for user in 0..USERS {
+        let name = format!("user{user}");
+        plugin.join("call", &name).await;
+        plugin.describe(&name, &talker).await;
+        while !contains(&plugin.next().await, "\"type\":\"answer\"") {}
+    }
+    // Everybody is offered everybody else at once, and the plugin reads nothing yet.
+    for session in server.plane.sessions() {
+        let opened = Report::ChannelOpened { session, channel: ChannelId(0), label: String::new() };
+        server.reports[0].try_report(opened).expect("there is room");
+    }
+    while server.plane.count("SendData") < USERS {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..USERS {
+        while !contains(&plugin.next().await, "\"type\":\"offer\"") {}
+    }
+    assert_eq!(plugin.rtcd.hub().counters().overflowed.get(), 0);
+}
+
 fn contains(message: &[u8], text: &str) -> bool {
     String::from_utf8_lossy(message).contains(text)
 }

@@ -115,7 +115,7 @@ impl World {
         for effect in out {
             match effect {
                 Effect::Command(command) => self.take_command(command),
-                Effect::ToPlugin { session, message } => {
+                Effect::ToPlugin { session, message } | Effect::Offer { session, message } => {
                     self.take_message(session, message);
                 }
                 Effect::Closed { config, .. } => self.closed.push(config.session),
