@@ -443,7 +443,7 @@ mod tests {
                 "map"
             }
             Effect::Command(Command::SendData { .. }) => "description",
-            Effect::ToPlugin { .. } => "plugin",
+            Effect::ToPlugin { .. } | Effect::Offer { .. } => "plugin",
             other => panic!("unexpected: {other:?}"),
         };
         out.into_iter().map(name).collect()
