@@ -82,7 +82,7 @@ impl Call {
     }
 
     /// Whether an offer to a session waits for its answer.
-    pub(super) fn is_offering(&self, number: SessionId) -> bool {
+    pub(super) fn awaits_answer(&self, number: SessionId) -> bool {
         self.sessions.get(&number).is_some_and(Session::awaits_answer)
     }
 

@@ -19,7 +19,7 @@ pub(super) enum Effect {
         /// The message.
         message: ToPlugin,
     },
-    /// An offer of ours by the same way. It waits while the connection has much to write, and goes only while it still is one.
+    /// An offer of ours by the same way, as soon as the plugin has read what it was sent before.
     Offer {
         /// The session.
         session: SessionId,

@@ -25,8 +25,9 @@ pub(super) const FIRST_OFFER_MAX: Duration = Duration::from_secs(10);
 /// Time for the answer to an offer of ours.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Time for a client to acknowledge the media map, after which the offer goes without.
-const MAP_MAX: Duration = Duration::from_secs(1);
+/// Time for a client to acknowledge the media map, after which the offer goes without. A map that is lost twice is there by then: SCTP
+/// sends it again after one second and after two more (RFC 9260 §6.3.1).
+const MAP_MAX: Duration = Duration::from_secs(5);
 
 /// The wait before an offer that failed is made again; it doubles each time up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -332,9 +333,10 @@ impl Session {
         self.release_lock(now, metrics);
     }
 
-    /// A message to the peer was refused. If it was the media map or an offer, both are made again.
+    /// A message to the peer was refused. If that was a media map, or an offer, both are made again.
     pub(super) fn unheard(&mut self, now: Instant, metrics: &RtcdMetrics) {
-        if matches!(self.round, Round::Mapped { .. } | Round::Offered { .. }) {
+        let in_channel = self.config.props.dc_signaling == Some(true);
+        if matches!(self.round, Round::Mapped { .. }) || in_channel && self.awaits_answer() {
             self.round_failed(now, metrics);
         }
     }
@@ -443,7 +445,7 @@ mod tests {
                 "map"
             }
             Effect::Command(Command::SendData { .. }) => "description",
-            Effect::ToPlugin { .. } | Effect::Offer { .. } => "plugin",
+            Effect::Offer { .. } => "plugin",
             other => panic!("unexpected: {other:?}"),
         };
         out.into_iter().map(name).collect()
@@ -470,7 +472,7 @@ mod tests {
         let mut session = session(false);
         assert_eq!(leaves(&mut session, 10), ["map to confirm"]);
         assert_eq!(session.next_deadline(), Some(at(10) + MAP_MAX));
-        assert_eq!(leaves(&mut session, 1_010), ["plugin"]);
+        assert_eq!(leaves(&mut session, 5_010), ["plugin"]);
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Task {
     fn send_offers(&mut self) {
         for (session, message) in std::mem::take(&mut self.offers) {
             let Some((group, connection)) = self.call.address(session) else { continue };
-            if !self.call.is_offering(session) {
+            if !self.call.awaits_answer(session) {
                 continue;
             }
             match self.shared.hub.has_room(group, connection) {

@@ -93,11 +93,15 @@ async fn an_offer_does_not_go_without_its_media_map() {
         }
         _ => None,
     });
-    let session = server.plane.sessions()[1];
-    let opened = Report::ChannelOpened { session, channel: ChannelId(0), label: String::new() };
+    let (session, channel) = (server.plane.sessions()[1], ChannelId(0));
+    let opened = Report::ChannelOpened { session, channel, label: String::new() };
     server.reports[0].try_report(opened).expect("there is room");
+    told(&server, 2).await;
+    server.reports[0]
+        .try_report(Report::DataDelivered { session, channel })
+        .expect("there is room");
     while !contains(&plugin.next().await, "\"type\":\"offer\"") {}
-    assert_eq!(server.plane.count("SendData"), 2, "the map was told before");
+    assert_eq!(server.plane.count("SendData"), 2, "one offer after one map that was told");
 }
 
 #[tokio::test]
@@ -112,18 +116,31 @@ async fn a_plugin_is_not_sent_more_offers_at_a_time_than_it_reads() {
         plugin.describe(&name, &talker).await;
         while !contains(&plugin.next().await, "\"type\":\"answer\"") {}
     }
-    // Everybody is offered everybody else at once, and the plugin reads nothing yet.
+    // Everybody is offered everybody else at once.
+    let channel = ChannelId(0);
     for session in server.plane.sessions() {
-        let opened = Report::ChannelOpened { session, channel: ChannelId(0), label: String::new() };
+        let opened = Report::ChannelOpened { session, channel, label: String::new() };
         server.reports[0].try_report(opened).expect("there is room");
     }
-    while server.plane.count("SendData") < USERS {
-        tokio::task::yield_now().await;
+    told(&server, USERS).await;
+    for session in server.plane.sessions() {
+        let delivered = Report::DataDelivered { session, channel };
+        server.reports[0].try_report(delivered).expect("there is room");
     }
     for _ in 0..USERS {
         while !contains(&plugin.next().await, "\"type\":\"offer\"") {}
     }
     assert_eq!(plugin.rtcd.hub().counters().overflowed.get(), 0);
+}
+
+/// Waits until the engine was given this many messages for peers.
+async fn told(server: &Server, count: usize) {
+    let all = async {
+        while server.plane.count("SendData") < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("messages for peers in time");
 }
 
 fn contains(message: &[u8], text: &str) -> bool {

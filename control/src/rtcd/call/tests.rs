@@ -125,6 +125,9 @@ impl World {
 
     fn take_command(&mut self, command: Command) {
         match command {
+            Command::SendData { session, channel, confirm: true, .. } => {
+                self.report(Report::DataDelivered { session, channel });
+            }
             Command::AddTrack { session, track } => drop(self.tracks.insert(track.track, session)),
             Command::AddLeg { session, leg } => {
                 assert!(self.tracks.contains_key(&leg.track), "a leg of a track that is not there");
@@ -134,10 +137,6 @@ impl World {
                 self.legs.entry(session).or_default().remove(&leg);
             }
             Command::RemoveTrack { track, .. } => self.end_track(track),
-            Command::SendData { session, channel, confirm: true, .. } => {
-                let delivered = Report::DataDelivered { session, channel };
-                self.act(|call, now, out| call.handle_report(now, delivered, out));
-            }
             Command::SetMuted { track, muted: true, .. } => drop(self.muted.insert(track)),
             Command::SetMuted { track, muted: false, .. } => drop(self.muted.remove(&track)),
             Command::RemoveSession { session } => {
