@@ -10,8 +10,6 @@ class Expression(NamedTuple):
 
     panel: str
     text: str
-    # Whether it has data on a server that has had no session.
-    is_there_at_once: bool = False
 
     def of(self, instance: str) -> str:
         """The expression for one server, selected as the dashboard does."""
@@ -31,11 +29,11 @@ def average_and_tail(panel: str, metric: str, label: str = "") -> list[Expressio
 
 EXPRESSIONS = [
     Expression(
-        "CPU", "sum by (instance) (irate(rtcd_process_cpu_seconds_total{SELECT}[2m])) * 100", True
+        "CPU", "sum by (instance) (irate(rtcd_process_cpu_seconds_total{SELECT}[2m])) * 100"
     ),
-    Expression("Memory", "go_memstats_heap_inuse_bytes{SELECT}", True),
-    Expression("Memory", "go_memstats_stack_inuse_bytes{SELECT}", True),
-    Expression("Goroutines", "go_goroutines{SELECT}", True),
+    Expression("Memory", "go_memstats_heap_inuse_bytes{SELECT}"),
+    Expression("Memory", "go_memstats_stack_inuse_bytes{SELECT}"),
+    Expression("Goroutines", "go_goroutines{SELECT}"),
     Expression("WebSocket Connections (rtcd)", "rtcd_ws_connections_total{SELECT}"),
     Expression(
         "WebSocket Messages (rtcd)",
@@ -48,7 +46,7 @@ EXPRESSIONS = [
     ),
     *average_and_tail("RTP Tracks Writes", "rtcd_rtc_rtp_tracks_writes_time", "type"),
     Expression(
-        "RTC Events", "sum by (type) (increase(rtcd_rtc_conn_states_total{SELECT}[2m]))", True
+        "RTC Events", "sum by (type) (increase(rtcd_rtc_conn_states_total{SELECT}[2m]))"
     ),
     *average_and_tail("RTC Connection Times", "rtcd_rtc_connection_time"),
     *average_and_tail("Signaling Lock Grab Times", "rtcd_rtc_signaling_lock_grab_time"),
@@ -60,10 +58,10 @@ EXPRESSIONS = [
     Expression("", "sum by (direction, type) (rate(rtcd_rtc_rtp_bytes_total{SELECT}[2m]))"),
     Expression("", "sum by (direction, type) (rate(rtcd_rtc_rtp_packets_total{SELECT}[2m]))"),
     *average_and_tail("", "rtcd_rtc_dc_open_time"),
-    Expression("", "rtcd_process_open_fds{SELECT} / rtcd_process_max_fds{SELECT}", True),
+    Expression("", "rtcd_process_open_fds{SELECT} / rtcd_process_max_fds{SELECT}"),
     Expression(
-        "", "rtcd_process_virtual_memory_bytes{SELECT} / rtcd_process_virtual_memory_max_bytes", True
+        "", "rtcd_process_virtual_memory_bytes{SELECT} / rtcd_process_virtual_memory_max_bytes"
     ),
-    Expression("", "rtcd_process_resident_memory_bytes{SELECT}", True),
-    Expression("", "time() - rtcd_process_start_time_seconds{SELECT}", True),
+    Expression("", "rtcd_process_resident_memory_bytes{SELECT}"),
+    Expression("", "time() - rtcd_process_start_time_seconds{SELECT}"),
 ]
