@@ -84,7 +84,7 @@ impl Call {
             }
             Report::ChannelClosed { session, channel } => {
                 if let Some(closed) = self.sessions.get_mut(&session) {
-                    closed.channel_closed(channel);
+                    closed.channel_closed(now, channel, &self.metrics);
                 }
                 self.advance(now, session, out);
             }

@@ -200,9 +200,18 @@ impl Session {
         !std::mem::replace(&mut self.had_channel, true)
     }
 
-    /// It has closed a data channel.
-    pub(super) fn channel_closed(&mut self, channel: ChannelId) {
+    /// It has closed a data channel. What was said over it may not have been heard.
+    pub(super) fn channel_closed(
+        &mut self,
+        now: Instant,
+        channel: ChannelId,
+        metrics: &RtcdMetrics,
+    ) {
+        let was_used = self.channels.first() == Some(&channel);
         self.channels.retain(|open| *open != channel);
+        if was_used {
+            self.unheard(now, metrics);
+        }
     }
 
     /// A message about this session.

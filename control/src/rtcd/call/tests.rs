@@ -32,6 +32,8 @@ struct World {
     numbers: Arc<AtomicU64>,
     /// Tracks and the session that each comes from.
     tracks: BTreeMap<TrackId, SessionId>,
+    /// Whether media maps arrive.
+    confirms: bool,
     /// Legs by the session that they go to.
     legs: BTreeMap<SessionId, BTreeMap<LegId, TrackId>>,
     muted: BTreeSet<TrackId>,
@@ -58,6 +60,7 @@ impl World {
             users: BTreeMap::new(),
             numbers: Arc::new(AtomicU64::new(1)),
             tracks: BTreeMap::new(),
+            confirms: true,
             legs: BTreeMap::new(),
             muted: BTreeSet::new(),
             closed: Vec::new(),
@@ -125,7 +128,7 @@ impl World {
 
     fn take_command(&mut self, command: Command) {
         match command {
-            Command::SendData { session, channel, confirm: true, .. } => {
+            Command::SendData { session, channel, confirm: true, .. } if self.confirms => {
                 self.report(Report::DataDelivered { session, channel });
             }
             Command::AddTrack { session, track } => drop(self.tracks.insert(track.track, session)),

@@ -56,3 +56,16 @@ fn who_holds_the_lock_for_ever_still_gets_what_comes() {
     world.pass(super::super::super::lock::CLIENT_HOLD_MAX);
     assert_eq!(world.gets("bob"), ["voice ann"]);
 }
+
+#[test]
+fn a_map_that_went_down_with_its_channel_takes_its_offer_along() {
+    let mut world = World::with(&["ann", "bob"]);
+    world.confirms = false;
+    world.send("ann", "audio", "mic");
+    world.close_channel("bob", CHANNEL);
+    world.pass(ANSWER_MAX);
+    assert!(world.gets("bob").is_empty(), "bob could not look it up");
+    world.confirms = true;
+    world.open_channel("bob", ChannelId(2));
+    assert_eq!(world.gets("bob"), ["voice ann"]);
+}
