@@ -69,6 +69,19 @@ impl<R: Clone> Registry<R> {
         is_empty
     }
 
+    /// Forgets the calls whose way is such; what they had.
+    pub(super) fn bury(&mut self, is_dead: impl Fn(&R) -> bool) -> Vec<SessionConfig> {
+        let mut lost = Vec::new();
+        for group in self.groups.values_mut() {
+            for (_, entry) in group.calls.extract_if(|_, entry| is_dead(&entry.route)) {
+                entry.sessions.keys().for_each(|session| drop(group.sessions.remove(session)));
+                lost.extend(entry.sessions.into_values());
+            }
+        }
+        self.groups.retain(|_, group| !group.calls.is_empty());
+        lost
+    }
+
     /// The ways to all calls.
     pub(super) fn routes(&self) -> Vec<R> {
         let calls = self.groups.values().flat_map(|group| group.calls.values());
@@ -144,6 +157,26 @@ mod tests {
         assert_eq!(registry.join(config("g", "c", "1"), || 2), None);
         assert_eq!(registry.join(config("g", "d", "1"), || 2), None);
         assert_eq!(registry.sessions("g", "d"), Err(LookupError::UnknownCall));
+    }
+
+    #[test]
+    fn a_dead_call_takes_its_own_sessions_and_no_others() {
+        let mut registry = Registry::default();
+        for (group, call, session, route) in
+            [("g", "c", "1", 1), ("g", "c", "2", 1), ("g", "d", "3", 2), ("h", "c", "1", 3)]
+        {
+            registry.join(config(group, call, session), || route);
+        }
+        let lost = registry.bury(|route| *route == 1);
+        assert_eq!(
+            lost.iter().map(|config| config.session.as_str()).collect::<Vec<_>>(),
+            ["1", "2"]
+        );
+        assert_eq!(registry.route("g", "1"), None);
+        assert_eq!(registry.route("g", "3"), Some(2));
+        assert_eq!(registry.route("h", "1"), Some(3));
+        registry.bury(|route| *route == 3);
+        assert_eq!(registry.sessions("h", "c"), Err(LookupError::UnknownGroup));
     }
 
     #[test]

@@ -42,6 +42,16 @@ impl Shared {
         self.hub.send(&config.group, connection, &message);
         was_last
     }
+
+    /// A call has failed: its sessions are forgotten, and the plugin told.
+    pub(super) fn bury(&self, route: &Route) {
+        let lost = self.registry().bury(|other| other.same_channel(route));
+        for SessionConfig { group, session, .. } in lost {
+            self.metrics.session_closed(&group);
+            // Which connection it had went with the call: any of the client's does.
+            self.hub.send(&group, &ConnectionId::random(), &ToPlugin::Close { session });
+        }
+    }
 }
 
 impl Rtcd {

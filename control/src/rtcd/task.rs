@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use sluice_engine::clock;
 use sluice_engine::command_error::CommandError;
@@ -65,11 +66,26 @@ pub(super) fn start(shared: &Arc<Shared>) -> Route {
         shared: Arc::clone(shared),
         shard,
         call: Call::new(number, shared.metrics.clone()),
-        report_sink,
+        report_sink: report_sink.clone(),
         offers: Vec::new(),
     };
-    tokio::spawn(task.run(messages, reports));
+    let running = tokio::spawn(task.run(messages, reports));
+    tokio::spawn(clean_up(running, Arc::clone(shared), route.clone(), report_sink));
     route
+}
+
+/// Ends what a call leaves behind that fails on the way: nobody would answer its sessions, and no session could take their names.
+async fn clean_up(
+    running: JoinHandle<()>,
+    shared: Arc<Shared>,
+    route: Route,
+    reports: GuestReports,
+) {
+    if let Err(error) = running.await {
+        tracing::error!(%error, "a call failed; its sessions end");
+        shared.service.release_guests(&reports);
+        shared.bury(&route);
+    }
 }
 
 struct Task {

@@ -52,6 +52,12 @@ impl Service {
         locked(&self.owners).remove(&session);
     }
 
+    /// Whoever took these reports is gone: so are its sessions, and the next comparison takes them out of the engine.
+    pub fn release_guests(&self, of: &GuestReports) {
+        let is_of = |owner: &Owner| matches!(owner, Owner::Guest { reports, .. } if reports.same_channel(of));
+        locked(&self.owners).retain(|_, owner| !is_of(owner));
+    }
+
     /// The engine.
     pub fn plane(&self) -> &Arc<dyn MediaPlane> {
         &self.shards.plane

@@ -133,6 +133,17 @@ async fn a_plugin_is_not_sent_more_offers_at_a_time_than_it_reads() {
     assert_eq!(plugin.rtcd.hub().counters().overflowed.get(), 0);
 }
 
+#[tokio::test]
+async fn a_call_that_fails_ends_its_sessions() {
+    let server = Server::new();
+    let mut plugin = Plugin::new(&server);
+    server.plane.refuse(|_| panic!("what nobody foresaw"));
+    plugin.join("call", "ann").await;
+    assert_eq!(plugin.next().await, ToPlugin::Close { session: "ann".to_owned() }.encode());
+    assert!(plugin.rtcd.session("clienta", "call", "ann").is_err());
+    assert_eq!(server.service.sessions_left(), 0);
+}
+
 /// Waits until the engine was given this many messages for peers.
 async fn told(server: &Server, count: usize) {
     let all = async {
