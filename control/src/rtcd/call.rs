@@ -240,8 +240,8 @@ impl Call {
         if publishes {
             self.classify_tracks(number, &ended, out);
         }
-        if publishes || !gone.is_empty() {
-            self.share(number, out);
+        let is_new = (publishes || !gone.is_empty()) && self.share(number, out);
+        if is_new || !gone.is_empty() {
             self.advance_others(now, number, out);
         }
     }
@@ -288,13 +288,16 @@ impl Call {
         }
     }
 
-    /// Brings what a session publishes to the others: what is theirs to get and not yet there, and back what no longer is.
-    pub(super) fn share(&mut self, number: SessionId, out: &mut Effects) {
-        let Some(publisher) = self.sessions.remove(&number) else { return };
+    /// Brings what a session publishes to the others: what is theirs to get and not yet there, and back what no longer is. Whether
+    /// that is anything.
+    pub(super) fn share(&mut self, number: SessionId, out: &mut Effects) -> bool {
+        let Some(publisher) = self.sessions.remove(&number) else { return false };
+        let mut is_new = false;
         for other in self.sessions.values_mut() {
             let wanted: BTreeMap<TrackId, &Published> =
                 chosen(&publisher.published, other.takes_av1()).map(|p| (p.track(), p)).collect();
             let has: BTreeSet<TrackId> = other.gets(&publisher.published);
+            is_new |= !has.iter().eq(wanted.keys());
             for track in has.iter().filter(|track| !wanted.contains_key(track)) {
                 if let Some(change) = other.drop_track(*track, &self.metrics) {
                     out.push(Effect::Command(command_of(other.number, change)));
@@ -305,6 +308,7 @@ impl Call {
             }
         }
         self.sessions.insert(number, publisher);
+        is_new
     }
 
     /// Lets a session negotiate if it has to and can.

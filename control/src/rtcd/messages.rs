@@ -278,8 +278,9 @@ impl Call {
 
     fn reconsider(&mut self, now: Instant, number: SessionId, out: &mut Effects) {
         self.classify_tracks(number, &[], out);
-        self.share(number, out);
-        self.advance_others(now, number, out);
+        if self.share(number, out) {
+            self.advance_others(now, number, out);
+        }
     }
 
     fn note_error(&self, number: SessionId, kind: ErrorKind, error: &str) {
