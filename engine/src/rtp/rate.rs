@@ -6,7 +6,7 @@ use crate::clock::Instant;
 
 /// The rate of a stream over its newest window.
 ///
-/// Bytes are kept in [`BUCKETS`] equal parts of the window and the one that is filling; the rate is that of the whole ones, so that
+/// Bytes are kept in a number of equal parts of the window and the one that is filling; the rate is that of the whole ones, so that
 /// it is neither of more nor of less time than the window. It has no value until the samples span twice the window, and starts
 /// anew after a pause longer than the window.
 #[derive(Clone, Debug)]
