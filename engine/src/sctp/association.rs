@@ -196,8 +196,10 @@ impl Association {
                 if self.gate.note_sent(&packet, RECEIVE_WINDOW) == Verdict::Abort {
                     self.is_lost = true;
                 }
-                // Echoes of overlong heartbeats; all else is cut to fit.
                 if packet.len() > PACKET_LEN_MAX {
+                    for part in packet::cut(&packet, PACKET_LEN_MAX).into_iter().rev() {
+                        self.packets.push_front(part.into());
+                    }
                     continue;
                 }
                 if !self.is_urgent {

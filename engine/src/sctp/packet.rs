@@ -51,6 +51,30 @@ fn first_chunk(bytes: &[u8]) -> Option<Chunk<'_>> {
     Some(Chunk { kind: header[0], flags: header[1], value })
 }
 
+/// Cuts a packet into several of `len_max` bytes at most, between chunks. A chunk that is too long by itself is left out.
+///
+/// `sctp-proto` puts chunks that it sends again together without counting their padding: small messages make a packet that no
+/// datagram holds. It also echoes heartbeats of any length.
+pub(super) fn cut(packet: &[u8], len_max: usize) -> Vec<Vec<u8>> {
+    let Some((header, mut rest)) = packet.split_at_checked(HEADER_LEN) else { return Vec::new() };
+    let mut parts = vec![header.to_vec()];
+    while let Some(chunk) = first_chunk(rest) {
+        let len = (CHUNK_HEADER_LEN + chunk.value.len()).div_ceil(4) * 4;
+        let (bytes, after) = rest.split_at(len.min(rest.len()));
+        rest = after;
+        if HEADER_LEN + bytes.len() > len_max {
+            continue;
+        }
+        match parts.last_mut() {
+            Some(part) if part.len() + bytes.len() <= len_max => part.extend_from_slice(bytes),
+            _ => parts.push([header, bytes].concat()),
+        }
+    }
+    parts.retain(|part| part.len() > HEADER_LEN);
+    parts.iter_mut().for_each(|part| write_checksum(part));
+    parts
+}
+
 /// The four bytes at `at`, where there are as many.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
@@ -130,6 +154,25 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8A91_36AA);
         assert_eq!(crc32c(&[0xFF; 32]), 0x62A8_AB43);
         assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_cut_between_chunks() {
+        let chunk = |kind: u8, len: usize| {
+            let mut bytes = vec![kind, 0, 0, (CHUNK_HEADER_LEN + len) as u8];
+            bytes.resize(bytes.len() + len.div_ceil(4) * 4, kind);
+            bytes
+        };
+        let header = [7; HEADER_LEN];
+        let all = [chunk(SACK, 12), chunk(DATA, 13), chunk(HEARTBEAT, 90), chunk(DATA, 13)];
+        let cut = cut(&[&header[..], &all.concat()].concat(), 60);
+        let whole = |chunks: &[&[u8]]| {
+            let mut packet = [&header[..], &chunks.concat()].concat();
+            write_checksum(&mut packet);
+            packet
+        };
+        assert_eq!(cut, [whole(&[&all[0], &all[1]]), whole(&[&all[3]])]);
+        assert!(super::cut(&header[..5], 60).is_empty());
     }
 
     #[test]

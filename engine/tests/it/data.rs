@@ -515,3 +515,26 @@ fn a_goodbye_ends_the_channels_too() {
     assert!(world.peers[0].client.data.events.contains(&ChannelEvent::Lost { panicked: false }));
     assert!(world.peers[0].client.closed().is_some());
 }
+
+#[test]
+fn many_small_messages_that_were_lost_all_arrive_in_the_end() {
+    const COUNT: usize = 500;
+    let mut world = call(23, 1);
+    let id = open(&mut world, 0, "calls-dc");
+    let good = world.conditions;
+    world.conditions.loss = 1.0;
+    for number in 0..COUNT {
+        let bytes = (number as u16).to_be_bytes();
+        say(&mut world, 0, id, DataKind::Binary, &bytes);
+        tell(&mut world, 0, id, DataKind::Binary, &bytes).expect("room");
+    }
+    world.run(Duration::from_secs(2));
+    world.conditions = good;
+    world.run_until(PATIENCE, "both directions", |world| {
+        reported(world, 0).len() == COUNT && heard(world, 0).len() == COUNT
+    });
+    for came in [reported(&world, 0), heard(&world, 0)] {
+        let numbers = came.iter().map(|(_, _, bytes)| u16::from_be_bytes([bytes[0], bytes[1]]));
+        assert!(numbers.eq(0..COUNT as u16), "in order");
+    }
+}
