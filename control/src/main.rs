@@ -300,6 +300,7 @@ async fn drained(
     let end = async {
         service.end_calls().await;
         rtcd.end().await;
+        rtcd.hub().shut_down();
     };
     if interrupted {
         tracing::warn!(sessions = service.sessions_left(), "a second signal: ending at once");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
@@ -210,7 +211,7 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
-                frame = &mut ended => return self.close(frame).await,
+                frame = &mut ended => return self.close(frame, &mut queue).await,
                 written = timeout(WRITE_WITHIN, self.sink.send(message)) => match written {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return,
@@ -223,7 +224,7 @@ impl Writer {
             self.count_written(queued.take());
             message = tokio::select! {
                 biased;
-                frame = &mut ended => return self.close(frame).await,
+                frame = &mut ended => return self.close(frame, &mut queue).await,
                 _ = pings.tick() => Message::Ping(axum::body::Bytes::new()),
                 next = queue.recv() => match next {
                     Some(next) => {
@@ -245,10 +246,19 @@ impl Writer {
         }
     }
 
-    /// Says why, if there is something to say; a peer that does not read is not waited for.
-    async fn close(&mut self, frame: Option<CloseFrame>) {
-        if frame.is_some() {
-            let _ = timeout(CLOSE_WITHIN, self.sink.send(Message::Close(frame))).await;
-        }
+    /// Says why, if there is something to say; a peer that does not read is not waited for. Before the server goes away it says
+    /// what waits: which sessions it ended, most likely.
+    async fn close(&mut self, frame: Option<CloseFrame>, queue: &mut Receiver<Queued>) {
+        let Some(frame) = frame else { return };
+        let last_words = async {
+            while frame.code == GOING_AWAY.code
+                && let Ok(next) = queue.try_recv()
+            {
+                self.sink.send(Message::Binary(next.bytes.into())).await?;
+            }
+            self.sink.send(Message::Close(Some(frame))).await
+        };
+        // Whoever does not hear it learns of the end by the connection's.
+        let _ = timeout(CLOSE_WITHIN, last_words).await;
     }
 }

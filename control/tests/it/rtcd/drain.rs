@@ -33,6 +33,21 @@ async fn a_running_call_goes_on_until_the_last_has_left() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_sessions_and_says_so() {
+    let mut server = Server::start().await;
+    let plugin = Plugin::new(&server, "clienta").await;
+    let ann = User::join(&plugin, "call", "ann").await;
+    server.terminate().await;
+    while server.get("/readyz", &[]).await.status == 200 {
+        tokio::task::yield_now().await;
+    }
+    server.terminate().await;
+    plugin.wait("the end of the connection", |seen| !seen.open).await;
+    assert!(plugin.look(|seen| seen.closed(&ann.session)), "ann's plugin is told before");
+    assert_eq!(server.ended().await.code(), Some(130));
+}
+
+#[tokio::test]
 async fn a_server_without_sessions_ends_at_once() {
     let mut server = Server::start().await;
     let plugin = Plugin::new(&server, "clienta").await;
