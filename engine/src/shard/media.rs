@@ -175,8 +175,8 @@ fn resend(
     let (track, source, index) = session.sender.wanted(position, seq)?;
     let track = table.get(track)?;
     // A source is of one layer only, so no other layer's history has packets of it.
-    let histories = track.layers.iter().filter_map(|layer| layer.history.as_ref());
-    let bytes = histories.into_iter().find_map(|history| history.get(source, index))?;
+    let mut histories = track.layers.iter().filter_map(|layer| layer.history.as_ref());
+    let bytes = histories.find_map(|history| history.get(source, index))?;
     // The clock rate is for numbering, and a retransmission is numbered already.
     let mut plain = PlainRtp::read(bytes, source, index, 0, &track.extensions)?;
     if let Some(simulcast) = &track.simulcast {

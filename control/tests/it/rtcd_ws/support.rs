@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use rmpv::Value;
 use sluice_control::auth::{Auth, Client};
 use sluice_control::config::{Config, Settings};
-use sluice_control::http::server;
 use sluice_control::rtcd::hub::{ConnectionId, Hub, HubLimits};
 use sluice_control::rtcd::message::FromPlugin;
 use sluice_control::rtcd::socket::{self, Direction, Inbox, PluginSockets, SocketEvents};
@@ -26,6 +25,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tower::ServiceExt as _;
+
+use crate::support::listen_on_loopback;
 
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const ADMIN_KEY: &str = "the key of the administrator, long enough";
@@ -148,13 +149,7 @@ impl Server {
         if let Some((address, _)) = &self.listening {
             return *address;
         }
-        let mut http = self.config.http.clone();
-        http.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let listener = server::bind(&http).expect("loopback is there");
-        let address = listener.local_addr().expect("it is bound");
-        let (stop, stopped) = watch::channel(false);
-        let router = self.router.clone();
-        tokio::spawn(async move { server::serve(listener, None, router, &http, stopped).await });
+        let (address, stop) = listen_on_loopback(self.router.clone(), &self.config);
         self.listening = Some((address, stop));
         address
     }

@@ -155,13 +155,7 @@ impl Server {
         if let Some((address, _)) = &self.listening {
             return *address;
         }
-        let mut http = self.config.http.clone();
-        http.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let listener = server::bind(&http).expect("loopback is there");
-        let address = listener.local_addr().expect("it is bound");
-        let (stop, stopped) = watch::channel(false);
-        let router = self.router.clone();
-        tokio::spawn(async move { server::serve(listener, None, router, &http, stopped).await });
+        let (address, stop) = listen_on_loopback(self.router.clone(), &self.config);
         self.listening = Some((address, stop));
         address
     }
@@ -249,4 +243,18 @@ impl Socket {
             }
         }
     }
+}
+
+/// Serves on loopback, on a free port, until told to stop.
+pub(crate) fn listen_on_loopback(
+    router: Router,
+    config: &Config,
+) -> (SocketAddr, watch::Sender<bool>) {
+    let mut http = config.http.clone();
+    http.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    let listener = server::bind(&http).expect("loopback is there");
+    let address = listener.local_addr().expect("it is bound");
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move { server::serve(listener, None, router, &http, stopped).await });
+    (address, stop)
 }

@@ -5,5 +5,5 @@ mod client;
 mod plane;
 pub(crate) mod sdp;
 
-pub(crate) use client::{Answer, Server, Socket};
+pub(crate) use client::{Answer, Server, Socket, listen_on_loopback};
 pub(crate) use plane::FakePlane;
