@@ -9,11 +9,19 @@
 #![allow(unreachable_pub, reason = "a program has no outside; `pub` is what a module offers")]
 
 mod client;
+#[allow(dead_code)]
+mod conversation;
+mod fanout_args;
 mod fleet;
 mod probe;
 mod report;
+#[allow(dead_code)]
+mod result;
 mod run;
+#[allow(dead_code)]
 mod scenario;
+#[allow(dead_code)]
+mod signalling;
 mod stats;
 mod stop;
 mod verdict;
@@ -35,9 +43,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// One publisher and many receivers: CPU per packet, memory, loss, latency
-    Fanout(scenario::Fanout),
+    Fanout(fanout_args::Fanout),
     /// Connected sessions without media: memory and CPU per session
-    Idle(scenario::Idle),
+    Idle(fanout_args::Idle),
     /// Puts results together: medians with the least and the most
     Report {
         /// Files that --json wrote, all of fanout or all of idle
@@ -63,7 +71,7 @@ fn main() -> ExitCode {
 
 /// Runs, writes the result, and fails when it is not the server's or only part of what was asked for.
 fn measure(
-    server: &scenario::Server,
+    server: &fanout_args::Server,
     run: impl FnOnce() -> Result<Value, String>,
 ) -> Result<ExitCode, String> {
     stop::listen();

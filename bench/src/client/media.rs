@@ -7,7 +7,7 @@ use sluice_engine::ids::{ExtSeqNum, PayloadType, RtpTime, Ssrc};
 use sluice_engine::wire::rtp::{FixedHeader, write_fixed_header};
 
 use super::sdp::{EXTENSION_MID, EXTENSION_TRANSPORT_CC, PAYLOAD_TYPE};
-use crate::scenario::VideoPlan;
+use crate::fanout_args::VideoPlan;
 
 /// One video source.
 pub struct Video {
