@@ -63,6 +63,12 @@ impl Sub<Duration> for Instant {
 pub struct NtpTime(pub u64);
 
 impl NtpTime {
+    /// The time `seconds` and `nanos` after the beginning of 1970.
+    pub fn from_unix(seconds: u64, nanos: u32) -> Self {
+        let fraction = (u64::from(nanos) << 32) / 1_000_000_000;
+        Self((seconds + NTP_UNIX_OFFSET_S) << 32 | fraction)
+    }
+
     /// The middle 32 bits, as LSR and DLSR carry them.
     pub fn middle(self) -> u32 {
         (self.0 >> 16) as u32
@@ -123,9 +129,7 @@ pub fn wall_clock() -> WallClock {
     let unix = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
-    let seconds = unix.as_secs() + NTP_UNIX_OFFSET_S;
-    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
-    WallClock { at: now(), ntp: NtpTime(seconds << 32 | fraction) }
+    WallClock { at: now(), ntp: NtpTime::from_unix(unix.as_secs(), unix.subsec_nanos()) }
 }
 
 #[cfg(test)]

@@ -271,6 +271,11 @@ impl Video {
 }
 
 impl Scenario {
+    /// Whether anybody sends anything.
+    pub fn has_media(&self) -> bool {
+        self.calls.unmuted + self.calls.screens > 0
+    }
+
     /// Packets a second that the server sends when all arrives: what it costs most.
     pub fn packets_out_per_second(&self) -> f64 {
         let Calls { calls, participants, unmuted, screens } = self.calls;

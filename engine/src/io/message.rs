@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::clock::NtpTime;
 use crate::route::Route;
 
 /// Bytes of the largest message: with UDP_GRO the kernel joins up to 64 KiB.
@@ -12,6 +13,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 65_536;
 pub(super) struct Message {
     /// Whose it is.
     pub(super) route: Route,
+    /// When the kernel took it from the network, where the socket asks for that (SO_TIMESTAMPNS).
+    pub(super) arrived: Option<NtpTime>,
     at: usize,
     end: usize,
     segment: usize,
@@ -19,12 +22,13 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// A message of `len` bytes at `start`, to be cut every `segment` bytes; 0 leaves it whole.
-    pub(super) fn new(route: Route, start: usize, len: usize, segment: usize) -> Self {
+    /// A message of `len` bytes at `start`, to be cut as `control` says.
+    pub(super) fn new(route: Route, start: usize, len: usize, control: Control) -> Self {
+        let Control { segment, arrived } = control;
         let segment = if segment == 0 { len } else { segment };
         // An empty datagram is one datagram: the shard counts it.
         let left = if len == 0 { 1 } else { len.div_ceil(segment) };
-        Self { route, at: start, end: start + len, segment, left }
+        Self { route, arrived, at: start, end: start + len, segment, left }
     }
 
     /// Datagrams not yet taken.
@@ -42,34 +46,49 @@ impl Message {
     }
 }
 
-/// The segment size that UDP_GRO put into the control data of a message; 0 when it did not join anything.
-pub(super) fn gro_segment(header: &libc::msghdr) -> usize {
+/// What the kernel said of a message beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Control {
+    /// Bytes of each datagram that UDP_GRO joined, the last may be shorter; 0 when it did not join anything.
+    pub(super) segment: usize,
+    /// When it arrived, where the socket asks for that.
+    pub(super) arrived: Option<NtpTime>,
+}
+
+/// Reads the control data of a message.
+pub(super) fn read_control(header: &libc::msghdr) -> Control {
+    let mut control = Control::default();
     // SAFETY: the caller's header describes control data that is initialised and outlives the call; CMSG_FIRSTHDR and
-    // CMSG_NXTHDR stay within `msg_controllen`, and the length is checked before the value is read.
+    // CMSG_NXTHDR stay within `msg_controllen`, and the length is checked before a value is read.
     unsafe {
         let mut cmsg = libc::CMSG_FIRSTHDR(header);
         while !cmsg.is_null() {
-            let of_gro = (*cmsg).cmsg_level == libc::SOL_UDP
-                && (*cmsg).cmsg_type == libc::UDP_GRO
-                && (*cmsg).cmsg_len as usize >= libc::CMSG_LEN(4) as usize;
-            if of_gro {
+            let kind = ((*cmsg).cmsg_level, (*cmsg).cmsg_type);
+            let holds = |bytes: usize| {
+                (*cmsg).cmsg_len as usize >= libc::CMSG_LEN(bytes as libc::c_uint) as usize
+            };
+            if kind == (libc::SOL_UDP, libc::UDP_GRO) && holds(size_of::<libc::c_int>()) {
                 let size = libc::CMSG_DATA(cmsg).cast::<libc::c_int>().read_unaligned();
-                return usize::try_from(size).unwrap_or(0);
+                control.segment = usize::try_from(size).unwrap_or(0);
+            }
+            if kind == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) && holds(size_of::<libc::timespec>()) {
+                let unix = libc::CMSG_DATA(cmsg).cast::<libc::timespec>().read_unaligned();
+                control.arrived = Some(NtpTime::from_unix(unix.tv_sec as u64, unix.tv_nsec as u32));
             }
             cmsg = libc::CMSG_NXTHDR(header, cmsg);
         }
     }
-    0
+    control
 }
 
-/// Room for the one control message that a receive may bring, aligned as the kernel wants it.
+/// Room for the control messages that a receive may bring, aligned as the kernel wants it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct ControlRoom(pub(super) [u8; ControlRoom::SIZE]);
 
 impl ControlRoom {
-    /// Bytes for one `int`, with room to spare for a second message.
-    pub(super) const SIZE: usize = 48;
+    /// An `int` and a `timespec` are 56 bytes with their heads.
+    pub(super) const SIZE: usize = 64;
 }
 
 #[cfg(test)]
@@ -83,7 +102,7 @@ mod tests {
             Route { transport: Transport::Udp, local: 0, remote },
             start,
             len,
-            segment,
+            Control { segment, arrived: None },
         );
         let count = message.datagrams();
         let ranges = std::iter::from_fn(|| message.take());

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::address::RawAddress;
 use super::gso::Sender;
-use super::message::{ControlRoom, MESSAGE_BYTES_MAX, Message, gro_segment};
+use super::message::{ControlRoom, MESSAGE_BYTES_MAX, Message, read_control};
 use super::path::{PathTable, Target};
 use super::poller::{Poller, READ, no_events};
 use super::socket::ShardSockets;
 use super::tcp::{Tcp, TcpCounters, TcpLimits};
 use super::wake::EventWake;
 use super::{Network, Stream};
-use crate::clock;
+use crate::clock::{self, NtpTime};
 use crate::egress::Egress;
 use crate::route::{PathId, Route, Transport};
 
@@ -163,6 +163,10 @@ impl Network for Mmsg {
         self.inbox.next().or_else(|| self.tcp.next_frame())
     }
 
+    fn arrived(&self) -> Option<NtpTime> {
+        self.inbox.messages.get(self.inbox.at)?.arrived
+    }
+
     fn next_closed(&mut self) -> Option<Route> {
         self.tcp.next_closed()
     }
@@ -283,7 +287,7 @@ impl Inbox {
             }
             let route = Route { transport: Transport::Udp, local, remote };
             let len = self.headers[index].msg_len as usize;
-            self.messages.push(Message::new(route, index * STRIDE, len, gro_segment(header)));
+            self.messages.push(Message::new(route, index * STRIDE, len, read_control(header)));
         }
         received
     }

@@ -21,6 +21,7 @@ pub mod wake;
 use std::io;
 use std::time::Duration;
 
+use crate::clock::NtpTime;
 use crate::egress::Egress;
 use crate::route::{PathId, Route};
 
@@ -33,6 +34,12 @@ pub trait Network {
 
     /// The next datagram of the batch, whole and mutable. Its bytes are the back-end's and live until the next call.
     fn next_datagram(&mut self) -> Option<(Route, &mut [u8])>;
+
+    /// When the kernel took the datagram that was handed out last from the network, by the host's wall clock. Only for sockets that
+    /// ask for it (SO_TIMESTAMPNS), as measuring programs do; nothing for a frame of a TCP connection.
+    fn arrived(&self) -> Option<NtpTime> {
+        None
+    }
 
     /// A route whose TCP connection ended without our doing, once for each that had delivered a frame.
     ///

@@ -16,13 +16,13 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::address::RawAddress;
 use super::gso::Sender;
-use super::message::{ControlRoom, MESSAGE_BYTES_MAX, Message, gro_segment};
+use super::message::{ControlRoom, MESSAGE_BYTES_MAX, Message, read_control};
 use super::path::{PathTable, Target};
 use super::socket::ShardSockets;
 use super::tcp::{Tcp, TcpCounters, TcpLimits};
 use super::wake::EventWake;
 use super::{Network, Stream};
-use crate::clock::{self, Instant};
+use crate::clock::{self, Instant, NtpTime};
 use crate::egress::Egress;
 use crate::route::{PathId, Route, Transport};
 
@@ -283,6 +283,10 @@ impl Network for Uring {
         self.inbox.next().or_else(|| self.tcp.next_frame())
     }
 
+    fn arrived(&self) -> Option<NtpTime> {
+        self.inbox.messages.get(self.inbox.at)?.message.arrived
+    }
+
     fn next_closed(&mut self) -> Option<Route> {
         self.tcp.next_closed()
     }
@@ -440,8 +444,8 @@ impl BufferRing {
         header.msg_control = control.as_ptr().cast_mut().cast();
         header.msg_controllen = control.len() as _;
         let route = Route { transport: Transport::Udp, local, remote };
-        let (payload, segment) = (out.payload_data().len(), gro_segment(&header));
-        Some(Message::new(route, start + PAYLOAD_START, payload, segment))
+        let (payload, control) = (out.payload_data().len(), read_control(&header));
+        Some(Message::new(route, start + PAYLOAD_START, payload, control))
     }
 }
 

@@ -1,0 +1,198 @@
+//! `run`, `compare` and `capacity`: commands that put load on a server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::load::{LoadArguments, least_time};
+use super::write;
+use crate::compare::Side;
+use crate::conversation::account;
+use crate::floor;
+use crate::reports;
+use crate::result::{FloorPoint, RunResult};
+use crate::run::{self, RunOptions};
+use crate::scenario::Scenario;
+use crate::{capacity, compare};
+
+/// One run.
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    /// The server, which already runs: rtcd=URL, sluice=URL or whip=URL
+    #[arg(long)]
+    target: String,
+    /// Its process, for CPU and memory; found by itself on this host where it may be looked up
+    #[arg(long)]
+    pid: Option<u32>,
+    #[command(flatten)]
+    load: LoadArguments,
+    /// Measures the floor of the same packets on this machine afterwards
+    #[arg(long)]
+    floor: bool,
+    /// Device for the floor: loopback, veth or sink
+    #[arg(long, default_value = "loopback", requires = "floor")]
+    floor_device: String,
+    /// Names this configuration of the server in reports
+    #[arg(long, default_value = "")]
+    label: String,
+    /// Writes the result to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes the report as a page
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+/// A comparison.
+#[derive(Args, Clone, Debug)]
+pub struct CompareArguments {
+    /// The first server: rtcd=URL, sluice=URL or whip=URL
+    #[arg(long)]
+    a: String,
+    /// The second one
+    #[arg(long)]
+    b: String,
+    /// Process of the first; found by itself on this host where it may be looked up
+    #[arg(long)]
+    pid_a: Option<u32>,
+    /// Process of the second
+    #[arg(long)]
+    pid_b: Option<u32>,
+    #[command(flatten)]
+    load: LoadArguments,
+    /// Pairs of runs
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Writes both sides' results to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// A search for the largest load.
+#[derive(Args, Clone, Debug)]
+pub struct CapacityArguments {
+    /// The server: rtcd=URL, sluice=URL or whip=URL
+    #[arg(long)]
+    target: String,
+    /// Its process
+    #[arg(long)]
+    pid: Option<u32>,
+    #[command(flatten)]
+    load: LoadArguments,
+    /// Loss that is still carried, share of the packets
+    #[arg(long, default_value_t = 1e-4)]
+    loss_max: f64,
+    /// Latency that is still carried, p99, milliseconds
+    #[arg(long, default_value_t = 20.0)]
+    p99_max_ms: f64,
+    /// Writes all steps to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Runs once, shows and writes the result; fails when it is not the server's or only part of what was asked for.
+pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
+    super::heed_ctrl_c();
+    let load = &arguments.load;
+    let scenario = load.scenario()?;
+    let target = load.target(&arguments.target, &scenario)?;
+    let options = load.options(target, arguments.pid, scenario, &arguments.label);
+    let mut result = run_once(&options)?;
+    if arguments.floor && !result.partial {
+        let plan = floor::plan_for(&options.scenario, &arguments.floor_device)?;
+        let floor = floor::measure(&plan, &mut |text| eprintln!("{text}"))?;
+        add_floor(&mut result, &floor.points, &arguments.floor_device);
+    }
+    let results = [result];
+    if let Some(path) = &arguments.json {
+        write(path, &json(&results[0])?)?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &reports::html(&results, &[]))?;
+    }
+    println!("{}", reports::markdown(&results, &[]));
+    Ok(verdict(&results))
+}
+
+/// Runs both sides in turns.
+pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
+    super::heed_ctrl_c();
+    let load = &arguments.load;
+    let scenario = load.scenario()?;
+    let side = |text: &str, pid, label: &str| -> Result<RunOptions, String> {
+        let target = load.target(text, &scenario)?;
+        Ok(load.options(target, pid, scenario.clone(), label))
+    };
+    let a = side(&arguments.a, arguments.pid_a, "a")?;
+    let b = side(&arguments.b, arguments.pid_b, "b")?;
+    let mut one = |side: Side, round: u32| {
+        let options = if side == Side::A { &a } else { &b };
+        // Both sides of a round have the same seed.
+        run_once(&RunOptions { seed: options.seed + u64::from(round), ..options.clone() })
+    };
+    let found = compare::compare(arguments.rounds, &mut one, &mut |text| eprintln!("{text}"))?;
+    if let Some(path) = &arguments.json {
+        write(path, &json(&found)?)?;
+    }
+    println!("{}", found.markdown());
+    Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Steps the load until it is too much.
+pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
+    super::heed_ctrl_c();
+    let load = &arguments.load;
+    let scenario = load.scenario()?;
+    let target = load.target(&arguments.target, &scenario)?;
+    let mut step = |scenario: &Scenario| {
+        run_once(&load.options(target.clone(), arguments.pid, scenario.clone(), ""))
+    };
+    let limits = capacity::Limits {
+        loss_max: arguments.loss_max,
+        p99_max_us: arguments.p99_max_ms * 1e3,
+    };
+    let found = capacity::search(&scenario, limits, &mut step, &mut |text| eprintln!("{text}"))?;
+    if let Some(path) = &arguments.json {
+        write(path, &json(&found)?)?;
+    }
+    println!("{}", found.markdown());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Registers, runs with progress on the screen, and takes the registration back.
+fn run_once(options: &RunOptions) -> Result<RunResult, String> {
+    let mut options = options.clone();
+    let registered = account::prepare(&mut options.target)?;
+    eprintln!(
+        "{}: {} calls of {}, at least {:.0?}",
+        options.scenario.name,
+        options.scenario.calls.calls,
+        options.scenario.calls.participants,
+        least_time(&options.scenario)
+    );
+    let mut screen = reports::Progress::new();
+    let result = run::run(&options, &mut |tick, people| screen.show(tick, people));
+    screen.end();
+    if let Some(registered) = registered {
+        account::finish(&registered)?;
+    }
+    result
+}
+
+fn add_floor(result: &mut RunResult, points: &[FloorPoint], device: &str) {
+    let Some(scenario) = &result.scenario else { return };
+    let Some(mut mix) = floor::mix(scenario, points, device) else { return };
+    mix.multiple = result.server.us_per_packet_out.map(|cost| cost / mix.us_per_packet_out);
+    result.floor = Some(mix);
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
+    Ok(text + "\n")
+}
+
+fn verdict(results: &[RunResult]) -> ExitCode {
+    let is_good = results.iter().all(|result| result.valid && !result.partial);
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

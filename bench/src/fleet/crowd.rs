@@ -1,0 +1,206 @@
+//! Coming and going: joins along the ramp, churn, mutes, the end.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use sluice_engine::clock::{self, Instant};
+use sluice_engine::ice::Credentials;
+use sluice_engine::ids::ShardId;
+
+use super::peer::{ClientIdentity, Peer, Stage};
+use super::seats::Seat;
+use super::Fleet;
+use crate::conversation::{Conversation, Participant, TargetApi};
+use crate::signalling::ClientNumber;
+
+/// How long those who leave have to say so.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+
+impl Fleet {
+    /// Lets the vacant seats be taken along the ramp, from `now` on.
+    pub fn begin_joining(&mut self) {
+        let now = clock::now();
+        let scenario = &self.assignment.scenario;
+        let step = scenario.join.ramp_s / f64::from(scenario.calls.people());
+        for (at, (from, _)) in self.vacant.iter_mut().enumerate() {
+            let position = at as f64 * f64::from(self.assignment.workers)
+                + f64::from(self.assignment.worker);
+            *from = now + Duration::from_secs_f64(step * position);
+        }
+        self.next_churn = scenario.churn.map(|_| now);
+    }
+
+    /// Lets people take their seats, as many at a time as may.
+    pub(super) fn admit(&mut self, now: Instant) {
+        while self.joining < self.assignment.scenario.join.at_once_max {
+            let Some(&(from, seat)) = self.vacant.front() else { return };
+            if from > now {
+                return;
+            }
+            let Some(socket) = self.free.pop_front() else { return };
+            self.vacant.pop_front();
+            self.take_seat(usize::from(socket), seat, now);
+        }
+    }
+
+    fn take_seat(&mut self, socket: usize, seat: Seat, now: Instant) {
+        let Fleet { assignment, rng, identity, .. } = self;
+        let scenario = &assignment.scenario;
+        let session = format!("{}w{}p{}", assignment.run, assignment.worker, self.newcomers);
+        let identity = ClientIdentity {
+            params: identity.clone(),
+            local: Credentials::generate(ShardId(0), &mut |bytes| rng.fill(bytes)),
+            seed: rng.u64(..),
+        };
+        let sources = seat.sources(scenario);
+        let participant = Participant {
+            call: format!("{}c{}", assignment.run, seat.call),
+            session: session.clone(),
+            // By WHIP one sends or receives.
+            receives: assignment.target.api != TargetApi::Whip || sources.is_empty(),
+            sources,
+            local: identity.local.clone(),
+            fingerprint: identity.params.fingerprint().clone(),
+            ping: Duration::from_secs_f64(scenario.clients.ping_s),
+            seed: identity.seed,
+        };
+        self.signalling.add(ClientNumber(socket as u32), &session);
+        let conversation = Conversation::new(&assignment.target, participant, now);
+        let peer = Peer::new(seat, session, conversation, identity, scenario, now);
+        self.peers[socket] = Some(peer);
+        self.newcomers += 1;
+        self.joining += 1;
+        self.serve(socket, now);
+    }
+
+    /// Notes that somebody is in, has failed, or took too long.
+    pub(super) fn advance(&mut self, socket: usize, now: Instant) {
+        let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
+        if peer.stage == Stage::Leaving {
+            return;
+        }
+        let waited = now.since(peer.asked_at);
+        if let Some(reason) = peer.failed.take() {
+            return self.drop_failed(socket, reason);
+        }
+        let timeout = Duration::from_secs_f64(self.assignment.scenario.join.timeout_s);
+        match peer.stage {
+            Stage::Joining if peer.is_in() => {
+                peer.stage = Stage::Joined;
+                self.joining -= 1;
+                self.progress.joined += 1;
+                self.progress.publications += peer.publications.len() as u32;
+                self.tally.join.add(waited);
+                if let Some(mute) = self.assignment.scenario.mute
+                    && peer.publications.iter().any(|publication| !publication.is_video())
+                {
+                    let first = Duration::from_secs_f64(mute.every_s * self.rng.f64());
+                    self.mutes.push(Reverse((now + first, socket as u16)));
+                }
+                self.resume(socket, now, false);
+            }
+            Stage::Joining if waited > timeout => {
+                let step = peer.what_lacks();
+                self.drop_failed(socket, format!("a client had not joined after {waited:?}: {step}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn drop_failed(&mut self, socket: usize, reason: String) {
+        self.tally.fail(reason);
+        self.tally.closed += 1;
+        self.progress.failed += 1;
+        self.depart(socket, clock::now());
+    }
+
+    /// One of those who only receive leaves for somebody new, as often as the scenario says.
+    pub(super) fn churn(&mut self, now: Instant) {
+        let (Some(churn), Some(due)) = (self.assignment.scenario.churn, self.next_churn) else {
+            return;
+        };
+        if due > now || !self.vacant.is_empty() || self.joining > 0 {
+            return;
+        }
+        let share = churn.per_second / f64::from(self.assignment.workers);
+        self.next_churn = Some(now + Duration::from_secs_f64(1.0 / share));
+        let calls = self.assignment.scenario.calls;
+        let senders = calls.unmuted.max(calls.screens);
+        let start = self.rng.usize(..self.peers.len().max(1));
+        let goes = (0..self.peers.len()).map(|at| (start + at) % self.peers.len()).find(|&at| {
+            self.peers[at].as_ref().is_some_and(|peer| {
+                peer.stage == Stage::Joined && peer.seat.place >= senders
+            })
+        });
+        if let Some(socket) = goes
+            && let Some(seat) = self.peers[socket].as_ref().map(|peer| peer.seat)
+        {
+            self.depart(socket, now);
+            self.vacant.push_back((now, seat));
+        }
+    }
+
+    /// Mutes and unmutes whose time has come.
+    pub(super) fn mute(&mut self, now: Instant) {
+        let Some(mute) = self.assignment.scenario.mute else { return };
+        while let Some(&Reverse((due, socket))) = self.mutes.peek() {
+            if due > now {
+                return;
+            }
+            self.mutes.pop();
+            let at = usize::from(socket);
+            let Some(Some(peer)) = self.peers.get_mut(at) else { continue };
+            peer.muted = !peer.muted;
+            peer.conversation.set_muted(now, peer.muted);
+            self.mutes.push(Reverse((now + Duration::from_secs_f64(mute.every_s), socket)));
+            self.serve(at, now);
+            self.resume(at, now, true);
+        }
+    }
+
+    /// A client tells the server that it goes, and is forgotten; its socket rests.
+    fn depart(&mut self, socket: usize, now: Instant) {
+        self.say_goodbye(socket, now);
+        let Some(mut peer) = self.peers[socket].take() else { return };
+        self.tally.left.take_leaver(&mut peer, now);
+        self.signalling.remove(ClientNumber(socket as u32));
+        if let Some(path) = self.paths[socket].take() {
+            self.network.close_path(path.id);
+        }
+        self.free.push_back(socket as u16);
+        self.progress.subscriptions = self.count_subscriptions();
+    }
+
+    fn say_goodbye(&mut self, socket: usize, now: Instant) {
+        let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
+        match std::mem::replace(&mut peer.stage, Stage::Leaving) {
+            Stage::Joining => self.joining -= 1,
+            Stage::Joined => {
+                self.progress.joined -= 1;
+                self.progress.publications -= peer.publications.len() as u32;
+            }
+            Stage::Leaving => return,
+        }
+        peer.conversation.leave(now);
+        self.serve(socket, now);
+    }
+
+    /// All leave; returns how many could not say so in time.
+    pub fn leave(&mut self) -> usize {
+        let now = clock::now();
+        self.publish(false);
+        self.vacant.clear();
+        self.next_churn = None;
+        for socket in 0..self.peers.len() {
+            self.say_goodbye(socket, now);
+        }
+        while self.signalling.pending() > 0 && clock::now().since(now) < LEAVE_MAX {
+            self.turn(clock::now() + Duration::from_millis(20));
+        }
+        let left = self.signalling.pending();
+        for socket in 0..self.peers.len() {
+            self.depart(socket, now);
+        }
+        left
+    }
+}

@@ -1,0 +1,26 @@
+//! What the kernel and the server say of the server, the machine and ourselves.
+
+mod cpu;
+mod metrics;
+mod sockets;
+
+use std::fs;
+
+pub use cpu::{Core, CpuSample, schedstat};
+pub use metrics::Metrics;
+pub use sockets::{listener, process_socket_drops, socket_drops};
+
+/// The server's resident memory, bytes.
+///
+/// # Errors
+/// There is no such process any more.
+pub fn resident_bytes(pid: u32) -> Result<u64, String> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| kib << 10).ok_or_else(|| format!("process {pid} has no VmRSS"))
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+}

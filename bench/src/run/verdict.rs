@@ -1,0 +1,151 @@
+//! Whether a run says something of the server, or of the generator and the machine.
+
+use crate::result::RunResult;
+
+/// Share of a core above which a worker is taken for the limit.
+const GENERATOR_CORES_MAX: f64 = 0.9;
+
+/// Share of the time that a thread waited for a core, above which a run says more of the machine's other work than of the
+/// server: what comes late comes in larger batches, and those are cheaper.
+const DISTURBED: f64 = 0.05;
+
+/// Of the packets that were sent: later than a millisecond. Above the first it is said, above the second the load was another one.
+const LATE_TOLD: f64 = 0.01;
+const LATE_MAX: f64 = 0.05;
+
+/// Microseconds that the generator's own clock may be off, at the 99th percentile.
+const CLOCK_ERROR_MAX_US: f64 = 100.0;
+
+/// Judges a run: fills in `valid`, `disturbed` and `problems`, and withholds what would mislead.
+pub fn judge(result: &mut RunResult, problems: Vec<String>) {
+    result.problems.splice(0..0, problems);
+    let faults = faults_of_generator(result);
+    result.valid = faults.is_empty();
+    result.problems.splice(0..0, faults);
+    result.problems.extend(remarks(result));
+    result.problems.dedup();
+    let waited = result.generator.waited_share.max(result.server.waited_share);
+    result.disturbed = waited > DISTURBED;
+    if result.disturbed {
+        let share = waited * 100.0;
+        result.problems.push(format!("disturbed: one side waited for a core for {share:.0} % of the time"));
+    }
+    if !result.valid {
+        let server = &mut result.server;
+        (server.us_per_packet_out, server.us_per_packet, server.cores_per_gbps) = (None, None, None);
+    }
+}
+
+fn faults_of_generator(result: &RunResult) -> Vec<String> {
+    let generator = &result.generator;
+    let mut faults = Vec::new();
+    let mut fault = |text: String| faults.push(format!("the generator was the bottleneck: {text}"));
+    if generator.busiest > GENERATOR_CORES_MAX {
+        fault(format!("a worker used {:.2} of its one core", generator.busiest));
+    } else if generator.busiest + generator.waited_share > 0.98 {
+        let share = generator.waited_share * 100.0;
+        fault(format!("a worker had no core for {share:.0} % of the time and was busy for the rest"));
+    }
+    let dropped = result.loss.generator_sockets;
+    if dropped > 0 {
+        fault(format!("its sockets dropped {dropped} datagrams"));
+    }
+    let late = share(result.traffic.late, result.traffic.packets_in);
+    if late > LATE_MAX {
+        fault(format!("{:.1} % of its packets were sent more than 1 ms late", late * 100.0));
+    }
+    let has_media = result.scenario.as_ref().is_some_and(|scenario| scenario.has_media());
+    if has_media && result.traffic.packets_out == 0 {
+        faults.push("no packets arrived".to_owned());
+    }
+    faults
+}
+
+fn remarks(result: &RunResult) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let late = share(result.traffic.late, result.traffic.packets_in);
+    if late > LATE_TOLD && late <= LATE_MAX {
+        remarks.push(format!("{:.1} % of the packets were sent more than 1 ms late", late * 100.0));
+    }
+    let error = result.clock_error_us.p99;
+    if error > CLOCK_ERROR_MAX_US {
+        remarks.push(format!(
+            "latencies are uncertain: the generator's own clock was off by {error:.0} µs (p99)"
+        ));
+    }
+    if result.loss.sessions_closed > 0 {
+        remarks.push(format!("{} sessions failed or ended", result.loss.sessions_closed));
+    }
+    if result.traffic.damaged > 0 {
+        remarks.push(format!("{} checked packets were not what was sent", result.traffic.damaged));
+    }
+    remarks
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{Distribution, GeneratorUse, Traffic};
+
+    fn clean() -> RunResult {
+        let text = "name = \"x\"\n[calls]\ncalls = 1\nparticipants = 2\nunmuted = 1";
+        let mut result = RunResult {
+            scenario: Some(toml::from_str(text).unwrap()),
+            traffic: Traffic { packets_in: 100, packets_out: 1_000, late: 1, ..Traffic::default() },
+            generator: GeneratorUse { busiest: 0.5, waited_share: 0.01, ..GeneratorUse::default() },
+            clock_error_us: Distribution { p99: 20.0, ..Distribution::default() },
+            ..RunResult::default()
+        };
+        result.server.us_per_packet_out = Some(3.0);
+        result
+    }
+
+    #[test]
+    fn a_clean_run_has_no_problems() {
+        let mut result = clean();
+        judge(&mut result, Vec::new());
+        assert!(result.valid && !result.disturbed && result.problems.is_empty(), "{result:?}");
+        assert_eq!(result.server.us_per_packet_out, Some(3.0));
+    }
+
+    #[test]
+    fn a_generator_at_its_limit_lends_no_figure() {
+        let spoil: [fn(&mut RunResult); 5] = [
+            |result| result.generator.busiest = 0.91,
+            |result| (result.generator.busiest, result.generator.waited_share) = (0.6, 0.39),
+            |result| result.loss.generator_sockets = 1,
+            |result| result.traffic.late = 6,
+            |result| result.traffic.packets_out = 0,
+        ];
+        for spoil in spoil {
+            let mut result = clean();
+            spoil(&mut result);
+            judge(&mut result, Vec::new());
+            assert!(!result.valid && result.server.us_per_packet_out.is_none());
+            assert!(!result.problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn other_trouble_is_named_and_leaves_the_figures() {
+        let spoil: [(fn(&mut RunResult), &str); 6] = [
+            (|result| result.server.waited_share = 0.06, "disturbed"),
+            (|result| result.generator.waited_share = 0.06, "disturbed"),
+            (|result| result.traffic.late = 2, "late"),
+            (|result| result.loss.sessions_closed = 1, "ended"),
+            (|result| result.traffic.damaged = 1, "not what was sent"),
+            (|result| result.clock_error_us.p99 = 101.0, "clock"),
+        ];
+        for (spoil, word) in spoil {
+            let mut result = clean();
+            spoil(&mut result);
+            judge(&mut result, Vec::new());
+            assert!(result.valid && result.server.us_per_packet_out.is_some());
+            assert!(result.problems.len() == 1 && result.problems[0].contains(word), "{result:?}");
+        }
+    }
+}
