@@ -3,13 +3,31 @@
 //! A [`Conversation`] is told what was heard and says what it wishes. Wishes for the signalling server go to [`crate::signalling`],
 //! the others to the client's media side.
 
+mod addresses;
+mod native;
+mod negotiation;
+mod rtcd;
+mod rtcd_channel;
+pub mod rtcd_message;
+mod sdp;
+pub mod target;
+#[cfg(test)]
+mod tests;
+mod whip;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sluice_engine::clock::Instant;
 use sluice_engine::dtls::{DtlsRole, Fingerprint};
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{PayloadType, Ssrc};
+
+use native::NativeConversation;
+use rtcd::RtcdConversation;
+use whip::WhipConversation;
 
 /// Which server, and how to join it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -182,33 +200,118 @@ pub struct ReceiveFormat {
 }
 
 /// One client's side of the signalling: one state machine for each API.
-pub struct Conversation {}
+pub struct Conversation {
+    way: Way,
+    wishes: VecDeque<Wish>,
+    has_failed: bool,
+}
+
+enum Way {
+    Rtcd(Box<RtcdConversation>),
+    Native(Box<NativeConversation>),
+    Whip(Box<WhipConversation>),
+}
 
 impl Conversation {
     /// Begins: the first wishes are there at once.
-    pub fn new(_target: &Target, _participant: Participant, _now: Instant) -> Self {
-        Self {}
+    pub fn new(target: &Target, participant: Participant, now: Instant) -> Self {
+        let mut wishes = VecDeque::new();
+        let way = match target.api {
+            TargetApi::Rtcd => {
+                Way::Rtcd(Box::new(RtcdConversation::new(target, participant, &mut wishes)))
+            }
+            TargetApi::Sluice => {
+                Way::Native(Box::new(NativeConversation::new(target, participant, &mut wishes)))
+            }
+            TargetApi::Whip => {
+                Way::Whip(Box::new(WhipConversation::new(target, &participant, now, &mut wishes)))
+            }
+        };
+        Self { way, wishes, has_failed: false }
+    }
+
+    /// Sets how often the client pings over its data channel, where the API has one. Zero is never; without this it is every second.
+    pub fn set_ping_interval(&mut self, now: Instant, interval: Duration) {
+        if let Way::Rtcd(rtcd) = &mut self.way {
+            rtcd.set_ping_interval(now, interval);
+        }
     }
 
     /// Takes what was heard.
-    pub fn handle(&mut self, _now: Instant, _heard: Heard) {}
+    pub fn handle(&mut self, now: Instant, heard: Heard) {
+        if self.has_failed {
+            return;
+        }
+        let wishes = &mut self.wishes;
+        let handled = match &mut self.way {
+            Way::Rtcd(rtcd) => rtcd.handle(now, heard, wishes),
+            Way::Native(native) => native.handle(now, heard, wishes),
+            Way::Whip(whip) => whip.handle(now, heard, wishes),
+        };
+        self.check(handled);
+    }
 
     /// Mutes or unmutes all audio: says so to the server, where it wants to know. The media side stops by itself.
-    pub fn set_muted(&mut self, _now: Instant, _muted: bool) {}
+    pub fn set_muted(&mut self, _now: Instant, muted: bool) {
+        if let Way::Rtcd(rtcd) = &mut self.way
+            && !self.has_failed
+        {
+            rtcd.set_muted(muted, &mut self.wishes);
+        }
+    }
 
-    /// Ends the session on the server.
-    pub fn leave(&mut self, _now: Instant) {}
+    /// Ends the session on the server, also one of a client that could not go on.
+    pub fn leave(&mut self, _now: Instant) {
+        match &mut self.way {
+            Way::Rtcd(rtcd) => rtcd.leave(&mut self.wishes),
+            Way::Native(native) => native.leave(&mut self.wishes),
+            Way::Whip(whip) => whip.leave(&mut self.wishes),
+        }
+    }
 
     /// When [`Conversation::handle_timeout`] has something to do: pings, repeated offers.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        match &self.way {
+            _ if self.has_failed => None,
+            Way::Rtcd(rtcd) => rtcd.next_deadline(),
+            Way::Native(_) => None,
+            Way::Whip(whip) => whip.next_deadline(),
+        }
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.has_failed {
+            return;
+        }
+        let handled = match &mut self.way {
+            Way::Rtcd(rtcd) => rtcd.handle_timeout(now, &mut self.wishes),
+            Way::Native(_) => Ok(()),
+            Way::Whip(whip) => {
+                whip.handle_timeout(now, &mut self.wishes);
+                Ok(())
+            }
+        };
+        self.check(handled);
+    }
 
     /// The next wish, in order.
     pub fn poll_wish(&mut self) -> Option<Wish> {
-        None
+        self.wishes.pop_front()
     }
+
+    fn check(&mut self, handled: Result<(), String>) {
+        if let Err(why) = handled {
+            self.has_failed = true;
+            self.wishes.push_back(Wish::Fail(why));
+        }
+    }
+}
+
+/// What a refusal says to people: its status, and the detail of a problem (RFC 9457) or the beginning of the text.
+fn refusal(wanted: &str, response: &Response) -> String {
+    let problem = serde_json::from_str::<serde_json::Value>(&response.body).unwrap_or_default();
+    let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or(&response.body);
+    let detail: String = detail.trim().chars().take(200).collect();
+    format!("the server refused {wanted} with status {}: {detail}", response.status)
 }

@@ -1,6 +1,7 @@
 //! The other end of a session: one full WebRTC client without IO. It checks, shakes hands, seals and opens real packets.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -15,6 +16,7 @@ use crate::wire::classify::{Kind, classify};
 use crate::wire::rtp::RtpHeader;
 use crate::wire::stun::{
     BindingRequest, Class, IntegrityKey, Message, TransactionId, write_binding_request,
+    write_binding_success,
 };
 
 use super::data::ClientChannels;
@@ -41,6 +43,7 @@ pub struct Client {
     params: ClientParams,
     key: IntegrityKey,
     username: Vec<u8>,
+    remote_address: Option<SocketAddr>,
     rng: fastrand::Rng,
     tie_breaker: u64,
     dtls: Option<DtlsEndpoint>,
@@ -86,6 +89,7 @@ impl Client {
         Self {
             key: IntegrityKey::new(params.remote.pwd.as_bytes()),
             username: format!("{}:{}", params.remote.ufrag, params.local.ufrag).into_bytes(),
+            remote_address: None,
             tie_breaker: rng.u64(..),
             rng,
             dtls: None,
@@ -103,6 +107,12 @@ impl Client {
             refused: 0,
             params,
         }
+    }
+
+    /// Tells where the server's datagrams come from: from here on its own checks are answered. Full ICE agents make some, a lite
+    /// agent makes none.
+    pub fn set_remote_address(&mut self, address: SocketAddr) {
+        self.remote_address = Some(address);
     }
 
     /// Uses other ICE credentials from here on: an ICE restart.
@@ -239,11 +249,30 @@ impl Client {
 
     fn handle_stun(&mut self, now: Instant, datagram: &[u8], send: &mut dyn FnMut(&[u8])) {
         let Ok(message) = Message::parse(datagram) else { return };
-        if message.class() == Class::Success && message.verify_integrity(&self.key) {
+        if message.class() == Class::Request {
+            self.answer_check(&message, send);
+        } else if message.class() == Class::Success && message.verify_integrity(&self.key) {
             self.checks_answered += 1;
             if self.dtls.is_none() {
                 self.start_dtls(now, send);
             }
+        }
+    }
+
+    /// Answers a check of the server. Source: RFC 8445 §7.3.
+    fn answer_check(&self, message: &Message<'_>, send: &mut dyn FnMut(&[u8])) {
+        let Some(address) = self.remote_address else { return };
+        let key = IntegrityKey::new(self.params.local.pwd.as_bytes());
+        let names_us = message.username_parts().map(|(ours, _)| ours);
+        let is_check = message.is_binding()
+            && names_us == Some(self.params.local.ufrag.as_bytes())
+            && message.verify_integrity(&key);
+        let mut datagram = [0; 128];
+        if is_check
+            && let Some(len) =
+                write_binding_success(&mut datagram, message.transaction_id(), address, &key)
+        {
+            send(&datagram[..len]);
         }
     }
 
@@ -341,5 +370,62 @@ impl Client {
         }
         self.drive_dtls(now, send);
         self.next_check = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+
+    /// What the client answers to a check with this user name and password.
+    fn answer(client: &mut Client, username: &str, pwd: &str) -> Option<Vec<u8>> {
+        let request = BindingRequest {
+            username: username.as_bytes(),
+            priority: 1,
+            controlling: None,
+            controlled: Some(1),
+            use_candidate: false,
+        };
+        let key = IntegrityKey::new(pwd.as_bytes());
+        let mut datagram = [0; 512];
+        let id = TransactionId([7; 12]);
+        let len = write_binding_request(&mut datagram, id, &request, &key).unwrap();
+        let mut sent = None;
+        let mut send = |bytes: &[u8]| sent = Some(bytes.to_vec());
+        client.handle_datagram(Instant::default(), &mut datagram[..len], &mut send);
+        sent
+    }
+
+    #[test]
+    fn a_check_of_the_server_is_answered_once_its_address_is_known() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut made = || Credentials::generate(ShardId(0), &mut |bytes| random.fill(bytes));
+        let (local, remote) = (made(), made());
+        let identity = Identity::generate().unwrap();
+        let params = ClientParams {
+            fingerprint: identity.fingerprint().clone(),
+            identity,
+            local: local.clone(),
+            remote: remote.clone(),
+            dtls_role: DtlsRole::Active,
+            seed: 1,
+        };
+        let mut client = Client::new(Instant::default(), params);
+        let username = format!("{}:{}", local.ufrag, remote.ufrag);
+        assert_eq!(answer(&mut client, &username, &local.pwd), None);
+
+        let address = SocketAddr::from(([192, 0, 2, 1], 8443));
+        client.set_remote_address(address);
+        let answered = answer(&mut client, &username, &local.pwd).unwrap();
+        let message = Message::parse(&answered).unwrap();
+        assert_eq!(
+            (message.class(), message.xor_mapped_address()),
+            (Class::Success, Some(address))
+        );
+        assert!(message.verify_integrity(&IntegrityKey::new(local.pwd.as_bytes())));
+        assert_eq!(answer(&mut client, &username, &remote.pwd), None, "of somebody else");
+        let other = format!("{}:{}", remote.ufrag, local.ufrag);
+        assert_eq!(answer(&mut client, &other, &local.pwd), None, "for somebody else");
     }
 }

@@ -1,0 +1,121 @@
+//! The worker's WebSocket of rtcd's API: what all clients say goes over it, what comes is given to the client whose session it names.
+
+use std::sync::Arc;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header::AUTHORIZATION};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::http::{Server, TIMEOUT};
+use super::{Key, Shared};
+use crate::conversation::{Heard, rtcd_message};
+
+/// The longest message, as of the servers.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// A WebSocket over TCP.
+pub(super) type Socket = WebSocketStream<TcpStream>;
+
+/// Opens the WebSocket and waits until the server has greeted. What is put into the sender is sent; it ends with the WebSocket.
+///
+/// # Errors
+/// No connection, or the server refused it.
+pub(super) async fn open(
+    server: &Server,
+    shared: &Arc<Shared>,
+) -> Result<mpsc::UnboundedSender<Vec<u8>>, String> {
+    let mut socket = connect(server, "/ws").await?;
+    let greeted = tokio::time::timeout(TIMEOUT, greeting(&mut socket)).await;
+    greeted.map_err(|_| "the server's WebSocket said no hello within 20 s".to_owned())??;
+    let (sink, stream) = socket.split();
+    let (sender, messages) = mpsc::unbounded_channel();
+    tokio::spawn(write(sink, messages, Arc::clone(shared)));
+    tokio::spawn(read(stream, Arc::clone(shared)));
+    Ok(sender)
+}
+
+/// Makes a WebSocket at a path of the server.
+///
+/// # Errors
+/// No connection, or the server refused it.
+pub(super) async fn connect(server: &Server, path: &str) -> Result<Socket, String> {
+    let url = format!("ws://{}{path}", server.authority);
+    let mut request = url.as_str().into_client_request().map_err(|e| format!("{url}: {e}"))?;
+    if let Some(authorization) = &server.authorization {
+        let value = HeaderValue::from_str(authorization).map_err(|_| {
+            "the account or token has characters that HTTP does not carry".to_owned()
+        })?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let stream = server.connect().await?;
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    let opening = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    match tokio::time::timeout(TIMEOUT, opening).await {
+        Ok(Ok((socket, _))) => Ok(socket),
+        // rtcd says 200 where it should say 401.
+        Ok(Err(Error::Http(answer))) if matches!(answer.status().as_u16(), 200 | 401 | 403) => {
+            let status = answer.status().as_u16();
+            Err(format!("{url}: the server does not know the account or token (status {status})"))
+        }
+        Ok(Err(error)) => Err(format!("{url}: {error}")),
+        Err(_) => Err(format!("{url}: no WebSocket within 20 s")),
+    }
+}
+
+async fn greeting(socket: &mut Socket) -> Result<(), String> {
+    while let Some(message) = socket.next().await {
+        let message = message.map_err(|error| format!("the server's WebSocket: {error}"))?;
+        if matches!(&message, Message::Binary(bytes) if rtcd_message::is_hello(bytes)) {
+            return Ok(());
+        }
+    }
+    Err("the server closed its WebSocket without a hello".to_owned())
+}
+
+async fn write(
+    mut sink: SplitSink<Socket, Message>,
+    mut messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    shared: Arc<Shared>,
+) {
+    while let Some(bytes) = messages.recv().await {
+        let sent = sink.send(Message::binary(bytes)).await;
+        shared.carried();
+        if sent.is_err() {
+            // The reading half sees the same end and tells the clients.
+            break;
+        }
+    }
+    messages.close();
+    while messages.recv().await.is_some() {
+        shared.carried();
+    }
+}
+
+async fn read(mut stream: SplitStream<Socket>, shared: Arc<Shared>) {
+    let why = loop {
+        match stream.next().await {
+            Some(Ok(Message::Binary(bytes))) => {
+                let named = rtcd_message::decode(&bytes).map(|(session, _)| session);
+                let key = named.and_then(|session| shared.inbox().sessions.get(&session).copied());
+                if let Some(key) = key {
+                    shared.hear(key, Heard::Message(bytes.into())).await;
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error.to_string(),
+            None => break "the server closed it".to_owned(),
+        }
+    };
+    let all: Vec<Key> = shared.inbox().sessions.values().copied().collect();
+    for key in all {
+        shared.hear(key, Heard::SocketClosed(why.clone())).await;
+    }
+}
