@@ -18,7 +18,7 @@ mod report;
 #[allow(dead_code)]
 mod result;
 mod run;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod scenario;
 #[allow(dead_code)]
 mod signalling;
