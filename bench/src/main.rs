@@ -10,6 +10,8 @@
 
 mod client;
 #[allow(dead_code)]
+mod compare;
+#[allow(dead_code)]
 mod conversation;
 mod fanout_args;
 mod fleet;
