@@ -10,6 +10,8 @@
 
 mod client;
 #[allow(dead_code)]
+mod compare;
+#[allow(dead_code)]
 mod conversation;
 mod fanout_args;
 mod fleet;
@@ -18,7 +20,7 @@ mod report;
 #[allow(dead_code)]
 mod result;
 mod run;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod scenario;
 #[allow(dead_code)]
 mod signalling;

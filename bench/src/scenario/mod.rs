@@ -2,7 +2,14 @@
 //!
 //! [`Scenario`] is plain data with bounds; `file` reads and checks it, `scale` shrinks it, `builtin` holds the files that come with the program.
 
+pub mod builtin;
+mod file;
+mod scale;
+
 use serde::{Deserialize, Serialize};
+
+pub use file::PACKETS_PER_SECOND_MAX;
+pub use scale::{FACTOR_MIN, fit, parse_factor, scale, with_people};
 
 /// One scenario. All fields have defaults but `name` and `calls`; unknown keys are refused.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -284,5 +291,19 @@ impl Scenario {
         let frame = self.screen.packets(self.screen.rate_bps).len() as f64;
         let screen = f64::from(screens * self.screen.frame_rate) * frame;
         f64::from(calls) * others * (audio + screen)
+    }
+
+    /// Packets a second that all clients send: each layer of a screen counts.
+    pub fn packets_in_per_second(&self) -> f64 {
+        let Calls { calls, unmuted, screens, .. } = self.calls;
+        let layers = [self.screen.rate_bps, self.screen.low_rate_bps];
+        let frame: usize = layers
+            .iter()
+            .filter(|rate| **rate > 0)
+            .map(|rate| self.screen.packets(*rate).len())
+            .sum();
+        let audio = f64::from(unmuted * self.audio.packets_per_second);
+        let screen = f64::from(screens * self.screen.frame_rate) * frame as f64;
+        f64::from(calls) * (audio + screen)
     }
 }
