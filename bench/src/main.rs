@@ -15,8 +15,14 @@ mod compare;
 mod conversation;
 mod fanout_args;
 mod fleet;
+#[allow(dead_code)]
+mod histogram;
+#[allow(dead_code)]
+mod machine;
 mod probe;
 mod report;
+#[allow(dead_code, unused_imports)]
+mod reports;
 #[allow(dead_code)]
 mod result;
 mod run;
