@@ -13,6 +13,7 @@ mod client;
 mod conversation;
 mod fanout_args;
 mod fleet;
+mod impair;
 mod probe;
 mod report;
 #[allow(dead_code)]
@@ -46,6 +47,8 @@ enum Command {
     Fanout(fanout_args::Fanout),
     /// Connected sessions without media: memory and CPU per session
     Idle(fanout_args::Idle),
+    /// A bad network between clients and a server, both on loopback or private addresses: loses, delays and doubles UDP datagrams by a seed
+    Impair(impair::command::Arguments),
     /// Puts results together: medians with the least and the most
     Report {
         /// Files that --json wrote, all of fanout or all of idle
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Fanout(scenario) => measure(&scenario.server, || run::fanout(&scenario)),
         Command::Idle(scenario) => measure(&scenario.server, || run::idle(&scenario)),
+        Command::Impair(arguments) => impair::command::run(&arguments),
         Command::Report { files } => report(&files),
     };
     match result {
