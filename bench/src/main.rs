@@ -1,104 +1,33 @@
-//! `sluice-bench`: clients with a stopwatch, against a server that already runs on this machine.
+//! `sluice-bench`: a crowd of clients with a stopwatch, against a server that already runs.
 //!
-//! [`scenario`] says what to do, [`run`] does it with a [`fleet`] of [`client`]s and looks at the server through [`probe`];
-//! [`verdict`] judges it and [`mod@report`] makes a table of the results. Absent on purpose: starting servers, and any dependency on their code beyond
-//! the engine's packet formats.
+//! [`cli`] reads the command line. [`scenario`] says what to do, [`run`] does it with [`worker`]s, each a [`fleet`] of clients that talk to
+//! the server by a [`conversation`] over [`signalling`], through an [`impair`] relay if so wished. [`probe`] looks at the server, [`machine`]
+//! at the host; a [`result`] is compared ([`mod@compare`]), searched for limits ([`capacity`]), held against the [`floor`] and shown ([`reports`]).
+//! Absent on purpose: starting servers, and any dependency on their code beyond the engine's packet formats.
 
-// The result of a run is one large `json!`.
-#![recursion_limit = "256"]
 #![allow(unreachable_pub, reason = "a program has no outside; `pub` is what a module offers")]
 
-mod client;
-#[allow(dead_code)]
+// MERGE mod capacity;
+mod cli;
 mod compare;
-#[allow(dead_code)]
 mod conversation;
-mod fanout_args;
+// MERGE mod flame;
 mod fleet;
-#[allow(dead_code)]
+// MERGE mod floor;
 mod histogram;
-#[allow(dead_code)]
+mod impair;
 mod machine;
 mod probe;
-mod report;
-#[allow(dead_code, unused_imports)]
-mod reports;
-#[allow(dead_code)]
+// MERGE mod reports;
 mod result;
 mod run;
-#[allow(dead_code, unused_imports)]
 mod scenario;
-#[allow(dead_code)]
 mod signalling;
-mod stats;
 mod stop;
-mod verdict;
+mod worker;
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use serde_json::Value;
-
-#[derive(Parser)]
-#[command(name = "sluice-bench", about = "Load clients and measurements for Sluice")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// One publisher and many receivers: CPU per packet, memory, loss, latency
-    Fanout(fanout_args::Fanout),
-    /// Connected sessions without media: memory and CPU per session
-    Idle(fanout_args::Idle),
-    /// Puts results together: medians with the least and the most
-    Report {
-        /// Files that --json wrote, all of fanout or all of idle
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
-}
-
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Fanout(scenario) => measure(&scenario.server, || run::fanout(&scenario)),
-        Command::Idle(scenario) => measure(&scenario.server, || run::idle(&scenario)),
-        Command::Report { files } => report(&files),
-    };
-    match result {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("sluice-bench: {message}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Runs, writes the result, and fails when it is not the server's or only part of what was asked for.
-fn measure(
-    server: &fanout_args::Server,
-    run: impl FnOnce() -> Result<Value, String>,
-) -> Result<ExitCode, String> {
-    stop::listen();
-    let result = run()?;
-    if let Some(path) = &server.json {
-        let text = format!("{result:#}\n");
-        fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    println!("{}", report::table(std::slice::from_ref(&result))?);
-    let is_whole = result["valid"] == true && result["partial"] == false;
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn report(files: &[PathBuf]) -> Result<ExitCode, String> {
-    let read = |path: &PathBuf| {
-        let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    let runs = files.iter().map(read).collect::<Result<Vec<Value>, _>>()?;
-    println!("{}", report::table(&runs)?);
-    Ok(ExitCode::SUCCESS)
+    cli::run()
 }
