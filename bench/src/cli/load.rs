@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::conversation::target::is_public;
 use crate::conversation::{Account, Target, TargetApi};
 use crate::probe;
 use crate::run::RunOptions;
-use crate::scenario::Scenario;
+use crate::signalling::resolve;
+use crate::scenario::{Scenario, fit, parse_factor, scale};
 
 /// The load.
 #[derive(Args, Clone, Debug)]
@@ -17,7 +19,7 @@ pub struct LoadArguments {
     #[arg(long)]
     pub scenario: String,
     /// Shrinks it: by calls while there are several, else by participants; 0.001 to 1
-    #[arg(long, conflicts_with = "fit")]
+    #[arg(long, conflicts_with = "fit", value_parser = parse_factor)]
     pub scale: Option<f64>,
     /// Shrinks it, if need be, until the server sends no more than so many packets a second
     #[arg(long, value_name = "PACKETS_PER_SECOND")]
@@ -79,8 +81,8 @@ impl LoadArguments {
         }
         scenario.check()?;
         match (self.scale, self.fit) {
-            (Some(factor), _) => scenario.scale(factor),
-            (None, Some(packets)) => scenario.fit(packets),
+            (Some(factor), _) => Ok(scale(&scenario, factor)),
+            (None, Some(packets)) => Ok(fit(&scenario, packets)),
             (None, None) => Ok(scenario),
         }
     }
@@ -95,8 +97,12 @@ impl LoadArguments {
         if let (Some(client), Some(key)) = (&self.rtcd_client, &self.rtcd_key) {
             target.account = Some(Account { client: client.clone(), key: key.clone() });
         }
-        if !self.allow_public {
-            target.refuse_public()?;
+        if !self.allow_public
+            && let Some(address) = resolve(&target)?.into_iter().find(|a| is_public(a.ip()))
+        {
+            return Err(format!(
+                "{text} is at {address}, a public address: --allow-public puts load on it, with the consent of whoever runs it"
+            ));
         }
         let calls = scenario.calls;
         if target.api == TargetApi::Whip && (calls.unmuted > 1 || calls.screens > 1 || scenario.mute.is_some()) {

@@ -8,13 +8,10 @@ use clap::Args;
 use super::load::{LoadArguments, least_time};
 use super::write;
 use crate::compare::Side;
-use crate::conversation::account;
-use crate::floor;
-use crate::reports;
-use crate::result::{FloorPoint, RunResult};
+use crate::signalling::account;
+use crate::result::RunResult;
 use crate::run::{self, RunOptions};
-use crate::scenario::Scenario;
-use crate::{capacity, compare};
+use crate::compare;
 
 /// One run.
 #[derive(Args, Clone, Debug)]
@@ -69,28 +66,6 @@ pub struct CompareArguments {
     json: Option<PathBuf>,
 }
 
-/// A search for the largest load.
-#[derive(Args, Clone, Debug)]
-pub struct CapacityArguments {
-    /// The server: rtcd=URL, sluice=URL or whip=URL
-    #[arg(long)]
-    target: String,
-    /// Its process
-    #[arg(long)]
-    pid: Option<u32>,
-    #[command(flatten)]
-    load: LoadArguments,
-    /// Loss that is still carried, share of the packets
-    #[arg(long, default_value_t = 1e-4)]
-    loss_max: f64,
-    /// Latency that is still carried, p99, milliseconds
-    #[arg(long, default_value_t = 20.0)]
-    p99_max_ms: f64,
-    /// Writes all steps to this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
 /// Runs once, shows and writes the result; fails when it is not the server's or only part of what was asked for.
 pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     super::heed_ctrl_c();
@@ -98,20 +73,15 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     let scenario = load.scenario()?;
     let target = load.target(&arguments.target, &scenario)?;
     let options = load.options(target, arguments.pid, scenario, &arguments.label);
-    let mut result = run_once(&options)?;
-    if arguments.floor && !result.partial {
-        let plan = floor::plan_for(&options.scenario, &arguments.floor_device)?;
-        let floor = floor::measure(&plan, &mut |text| eprintln!("{text}"))?;
-        add_floor(&mut result, &floor.points, &arguments.floor_device);
-    }
+    let result = run_once(&options)?;
     let results = [result];
     if let Some(path) = &arguments.json {
         write(path, &json(&results[0])?)?;
     }
     if let Some(path) = &arguments.html {
-        write(path, &reports::html(&results, &[]))?;
+        let _ = path;
     }
-    println!("{}", reports::markdown(&results, &[]));
+    println!("{}", json(&results[0])?);
     Ok(verdict(&results))
 }
 
@@ -135,35 +105,14 @@ pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
     if let Some(path) = &arguments.json {
         write(path, &json(&found)?)?;
     }
-    println!("{}", found.markdown());
+    println!("{}", compare::markdown(&found));
     Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Steps the load until it is too much.
-pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
-    super::heed_ctrl_c();
-    let load = &arguments.load;
-    let scenario = load.scenario()?;
-    let target = load.target(&arguments.target, &scenario)?;
-    let mut step = |scenario: &Scenario| {
-        run_once(&load.options(target.clone(), arguments.pid, scenario.clone(), ""))
-    };
-    let limits = capacity::Limits {
-        loss_max: arguments.loss_max,
-        p99_max_us: arguments.p99_max_ms * 1e3,
-    };
-    let found = capacity::search(&scenario, limits, &mut step, &mut |text| eprintln!("{text}"))?;
-    if let Some(path) = &arguments.json {
-        write(path, &json(&found)?)?;
-    }
-    println!("{}", found.markdown());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Registers, runs with progress on the screen, and takes the registration back.
 fn run_once(options: &RunOptions) -> Result<RunResult, String> {
     let mut options = options.clone();
-    let registered = account::prepare(&mut options.target)?;
+    account::prepare(&mut options.target)?;
     eprintln!(
         "{}: {} calls of {}, at least {:.0?}",
         options.scenario.name,
@@ -171,20 +120,9 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
         options.scenario.calls.participants,
         least_time(&options.scenario)
     );
-    let mut screen = reports::Progress::new();
-    let result = run::run(&options, &mut |tick, people| screen.show(tick, people));
-    screen.end();
-    if let Some(registered) = registered {
-        account::finish(&registered)?;
-    }
+    let result = run::run(&options, &mut |tick, people| eprintln!("{tick:?} of {people}"));
+    account::finish(&options.target)?;
     result
-}
-
-fn add_floor(result: &mut RunResult, points: &[FloorPoint], device: &str) {
-    let Some(scenario) = &result.scenario else { return };
-    let Some(mut mix) = floor::mix(scenario, points, device) else { return };
-    mix.multiple = result.server.us_per_packet_out.map(|cost| cost / mix.us_per_packet_out);
-    result.floor = Some(mix);
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, String> {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::worker::{self, WorkerArguments};
-use crate::{flame, floor, impair, stop};
+use crate::{impair, stop};
 
 #[derive(Parser)]
 #[command(name = "sluice-bench", about = "Load clients and measurements for Sluice and other servers", version)]
@@ -25,12 +25,6 @@ enum Command {
     Run(measure::RunArguments),
     /// Runs a scenario against two servers in turns and prints the ratios
     Compare(measure::CompareArguments),
-    /// Finds the largest load that a server carries
-    Capacity(measure::CapacityArguments),
-    /// Measures what copy, header, cipher and send cost on this machine with nothing else
-    Floor(floor::FloorArguments),
-    /// Puts results together: Markdown, HTML
-    Report(show::ReportArguments),
     /// Lists the scenarios that come with the program, or prints one
     Scenarios {
         /// Prints this one as TOML
@@ -39,12 +33,7 @@ enum Command {
     /// Waits for a controller on another host and lends it clients
     Worker(WorkerArguments),
     /// Plays a bad network between clients and a server
-    Impair(impair::ImpairArguments),
-    /// Draws folded stacks, or the output of `perf script`, as SVG
-    FlameGraph(flame::FlameArguments),
-    /// Drains the datagrams of a floor measurement
-    #[command(hide = true)]
-    FloorSink(floor::SinkArguments),
+    Impair(impair::command::Arguments),
 }
 
 /// Does what the command line says.
@@ -52,14 +41,9 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => measure::run(&arguments),
         Command::Compare(arguments) => measure::compare(&arguments),
-        Command::Capacity(arguments) => measure::capacity(&arguments),
-        Command::Floor(arguments) => done(floor::command(&arguments)),
-        Command::Report(arguments) => done(show::report(&arguments)),
         Command::Scenarios { name } => done(show::scenarios(name.as_deref())),
         Command::Worker(arguments) => done(worker::serve_controllers(&arguments)),
-        Command::Impair(arguments) => done(impair::command(&arguments)),
-        Command::FlameGraph(arguments) => done(flame::command(&arguments)),
-        Command::FloorSink(arguments) => done(floor::sink(&arguments)),
+        Command::Impair(arguments) => impair::command::run(&arguments),
     };
     result.unwrap_or_else(|message| {
         eprintln!("sluice-bench: {message}");

@@ -53,6 +53,17 @@ pub enum TargetApi {
     Whip,
 }
 
+impl TargetApi {
+    /// How it is named on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rtcd => "rtcd",
+            Self::Sluice => "sluice",
+            Self::Whip => "whip",
+        }
+    }
+}
+
 /// A client of rtcd: what a Mattermost installation is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Account {

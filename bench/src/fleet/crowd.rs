@@ -61,11 +61,11 @@ impl Fleet {
             sources,
             local: identity.local.clone(),
             fingerprint: identity.params.fingerprint().clone(),
-            ping: Duration::from_secs_f64(scenario.clients.ping_s),
             seed: identity.seed,
         };
         self.signalling.add(ClientNumber(socket as u32), &session);
-        let conversation = Conversation::new(&assignment.target, participant, now);
+        let mut conversation = Conversation::new(&assignment.target, participant, now);
+        conversation.set_ping_interval(now, Duration::from_secs_f64(scenario.clients.ping_s));
         let peer = Peer::new(seat, session, conversation, identity, scenario, now);
         self.peers[socket] = Some(peer);
         self.newcomers += 1;

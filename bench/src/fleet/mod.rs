@@ -33,7 +33,7 @@ use crate::impair::Relay;
 use crate::signalling::{ClientNumber, Signalling};
 use crate::worker::protocol::{Assignment, Progress};
 use mirror::Mirror;
-use peer::{Peer, Stage};
+use peer::{Opening, Peer, Stage};
 use seats::Seat;
 use window::Tally;
 
@@ -254,8 +254,7 @@ impl Fleet {
                 Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {}
                 _ => continue,
             }
-            let mut send = sink(&mut self.egress, Some(path), &mut self.unsent);
-            peer.send_next(at, now, ntp, &mut send);
+            peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path), &mut self.unsent));
             self.progress.packets_sent += 1;
             self.due.push(Reverse((peer.publications[at].next_due(), socket, at as u8)));
             sent += 1;
@@ -293,10 +292,11 @@ impl Fleet {
                 continue;
             };
             let path = self.paths[socket];
-            let mut send = sink(&mut self.egress, path, &mut self.unsent);
             if !is_media {
+                let mut send = sink(&mut self.egress, path, &mut self.unsent);
                 peer.handle_datagram(now, datagram, &mut send);
                 Self::settle(peer, socket, now, &self.assignment, &mut self.signalling, &mut send);
+                drop(send);
                 if peer.stage == Stage::Joining {
                     self.advance(socket, now);
                 }
@@ -304,18 +304,24 @@ impl Fleet {
             }
             self.last_media = now;
             self.progress.packets_received += 1;
-            let Some((position, must_open)) = peer.count(now, datagram, &self.assignment.scenario) else {
+            let Some((position, opening)) = peer.count(now, datagram, &self.assignment.scenario) else {
                 self.tally.strange += 1;
                 continue;
             };
             if let Some(took) = peer.take_first_frame(now) {
                 self.tally.first_frame.add(took);
             }
-            if !must_open && (threshold == 0 || self.rng.u32(..) >= threshold) {
+            let mut is_sampled = || threshold > 0 && self.rng.u32(..) < threshold;
+            let is_opened = match opening {
+                Opening::Always => true,
+                Opening::Sample => is_sampled(),
+                Opening::Never => false,
+            };
+            if !is_opened {
                 continue;
             }
             let refused = peer.media.as_ref().map_or(0, |media| media.refused);
-            peer.handle_datagram(now, datagram, &mut send);
+            peer.handle_datagram(now, datagram, &mut sink(&mut self.egress, path, &mut self.unsent));
             let arrived = self.network.arrived().map(|ntp| ntp.offset_nanos(self.ahead_ns));
             self.check(socket, position, refused, arrived.unwrap_or(wall));
         }
@@ -379,6 +385,7 @@ impl Fleet {
         let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
         let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
         Self::settle(peer, socket, now, &self.assignment, &mut self.signalling, &mut send);
+        drop(send);
         self.open_path(socket);
     }
 
@@ -437,9 +444,9 @@ impl Fleet {
         let ntp = self.ntp(now);
         for socket in 0..self.peers.len() {
             let Some(peer) = &mut self.peers[socket] else { continue };
-            let path = self.paths[socket];
-            let mut send = sink(&mut self.egress, path, &mut self.unsent);
+            let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
             peer.handle_timeout(now, ntp, &self.assignment.scenario, &mut send);
+            drop(send);
             self.serve(socket, now);
             self.advance(socket, now);
             if self.egress.is_crowded() {

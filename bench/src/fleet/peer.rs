@@ -6,6 +6,7 @@ use std::time::Duration;
 use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime};
 use sluice_engine::ids::{ChannelId, SeqNum, Ssrc};
+use sluice_engine::rtp::inbound::Arrival;
 use sluice_engine::sctp::dcep::Reliability;
 use sluice_engine::sctp::{ChannelEvent, DataKind};
 use sluice_engine::testing::client::{Client, ClientParams};
@@ -43,6 +44,8 @@ pub struct Peer {
     /// Which address is tried, and until when.
     address_at: usize,
     address_until: Instant,
+    /// The data channel that the conversation wants.
+    label: Option<&'static str>,
     channel: Option<ChannelId>,
     pub publications: Vec<Publication>,
     formats: Vec<ReceiveFormat>,
@@ -64,6 +67,17 @@ pub struct Peer {
     pub muted: bool,
     /// Why it cannot go on.
     pub failed: Option<String>,
+}
+
+/// Whether a packet is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opening {
+    /// The first ones of a stream: they say whose it is and give SRTP its roll-over counter.
+    Always,
+    /// With the others of its kind by chance.
+    Sample,
+    /// It came before: SRTP would refuse it as a replay.
+    Never,
 }
 
 /// What a client shows of itself.
@@ -108,6 +122,7 @@ impl Peer {
             addresses: Vec::new(),
             address_at: 0,
             address_until: now,
+            label: None,
             channel: None,
             publications: Vec::new(),
             formats: Vec::new(),
@@ -152,6 +167,22 @@ impl Peer {
         self.addresses = remote.addresses;
         self.address_until = now + ADDRESS_TIMEOUT;
         self.media = Some(Client::new(now, params));
+        self.try_address();
+        self.open_channel();
+    }
+
+    /// Opens the channel that was asked for; it is there once there is an association.
+    fn open_channel(&mut self) {
+        if let (Some(media), Some(label), None) = (&mut self.media, self.label, self.channel) {
+            self.channel = Some(media.data.open(label, false, Reliability::Reliable));
+        }
+    }
+
+    /// Tells the client whom it talks to: a server that checks us wants to know where its checks came from.
+    fn try_address(&mut self) {
+        if let (Some(media), Some(address)) = (&mut self.media, self.addresses.get(self.address_at)) {
+            media.set_remote_address(*address);
+        }
     }
 
     /// Does what a wish asks of the media side; gives back what is not for it.
@@ -159,11 +190,8 @@ impl Peer {
         match wish {
             Wish::Connect(remote) => self.connect(now, remote),
             Wish::OpenChannel(label) => {
-                if let Some(media) = &mut self.media {
-                    let id = media.data.open(label, false, Reliability::Reliable);
-                    self.channel = Some(id);
-                    media.serve_data(now, send);
-                }
+                self.label = Some(label);
+                self.open_channel();
             }
             Wish::Channel(bytes) => {
                 if let (Some(media), Some(channel)) = (&mut self.media, self.channel) {
@@ -211,9 +239,8 @@ impl Peer {
 
     /// Takes a media packet by its clear header.
     ///
-    /// Returns the position of its stream, and whether it has to be opened: the first packets of a stream always are, since
-    /// they say whose it is and give SRTP its roll-over counter.
-    pub fn count(&mut self, at: Instant, datagram: &[u8], scenario: &Scenario) -> Option<(usize, bool)> {
+    /// Returns the position of its stream, and what is to be done with it; `None` when nobody agreed to such a packet.
+    pub fn count(&mut self, at: Instant, datagram: &[u8], scenario: &Scenario) -> Option<(usize, Opening)> {
         let header = RtpHeader::parse(datagram).ok()?;
         let known = self.received.iter().position(|stream| stream.ssrc == header.ssrc);
         let position = match known {
@@ -226,7 +253,7 @@ impl Peer {
             }
         };
         let stream = &mut self.received[position];
-        let (_, complete) = stream.on_packet(at, &header, datagram.len());
+        let (arrival, complete) = stream.on_packet(at, &header, datagram.len());
         if let (Some(arrivals), Some(id)) = (&mut self.arrivals, stream.format.transport_cc)
             && let Some(number) = transport_number(datagram, id)
         {
@@ -237,7 +264,12 @@ impl Peer {
         }
         let stream = &self.received[position];
         let awaits_frame = stream.format.is_video && !self.has_first_frame;
-        Some((position, stream.stream.is_none() || awaits_frame))
+        let opening = match arrival {
+            Arrival::Duplicate => Opening::Never,
+            Arrival::New if stream.stream.is_none() || awaits_frame => Opening::Always,
+            Arrival::New => Opening::Sample,
+        };
+        Some((position, opening))
     }
 
     /// A key frame of `ssrc` has begun; with one packet it is complete already.
@@ -349,6 +381,7 @@ impl Peer {
             if media.checks_answered() == 0 && self.address_until <= now {
                 self.address_at = (self.address_at + 1) % self.addresses.len().max(1);
                 self.address_until = now + ADDRESS_TIMEOUT;
+                self.try_address();
             }
             return;
         }

@@ -18,7 +18,7 @@ use crate::machine;
 use crate::probe::{self, CpuSample, Metrics};
 use crate::result::{IdleUse, Phase, RunResult, Tick};
 use crate::scenario::Scenario;
-use crate::signalling;
+use crate::signalling::account;
 use crate::stop;
 use crate::worker::protocol::{Order, Progress, Window};
 use crew::Crew;
@@ -113,7 +113,7 @@ pub fn run(options: &RunOptions, watcher: Watcher<'_>) -> Result<RunResult, Stri
     run.crew.leave(&mut run.problems);
     result.series = std::mem::take(&mut run.series);
     outcome?;
-    result.machine.load_after = machine::load_average();
+    result.machine.load_after = machine::load();
     result.partial = stop::is_stopped();
     verdict::judge(&mut result, run.problems);
     Ok(result)
@@ -255,9 +255,9 @@ impl Run<'_> {
 impl Look {
     fn take(options: &RunOptions) -> Result<Self, String> {
         // A server without metrics can be measured as well, by the kernel's.
-        let metrics = signalling::http::get(&options.target, "/metrics").unwrap_or_default();
+        let metrics = account::get(&options.target, "/metrics");
         Ok(Self {
-            metrics: Metrics::parse(&metrics),
+            metrics: metrics.map(|answer| Metrics::parse(&answer.body)).unwrap_or_default(),
             server_sockets: options.pid.map_or(0, probe::process_socket_drops),
             cpu: CpuSample::take(options.pid)?,
             at: clock::now(),
