@@ -9,7 +9,7 @@
 #![allow(unreachable_pub, reason = "a program has no outside; `pub` is what a module offers")]
 
 mod client;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod compare;
 #[allow(dead_code)]
 mod conversation;
