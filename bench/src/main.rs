@@ -8,6 +8,8 @@
 #![recursion_limit = "256"]
 #![allow(unreachable_pub, reason = "a program has no outside; `pub` is what a module offers")]
 
+#[allow(dead_code, unused_imports)]
+mod capacity;
 mod client;
 #[allow(dead_code, unused_imports)]
 mod compare;
