@@ -7,7 +7,7 @@
 
 #![allow(unreachable_pub, reason = "a program has no outside; `pub` is what a module offers")]
 
-// MERGE mod capacity;
+mod capacity;
 mod cli;
 mod compare;
 mod conversation;

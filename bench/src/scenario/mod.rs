@@ -1,15 +1,16 @@
 //! What a run does: calls, who is in them, what they send, for how long. Read from TOML, checked, shrunk to fit.
 //!
-//! [`Scenario`] is plain data with bounds; `file` reads and checks it, `scale` shrinks it, `builtin` holds the files that come with the program.
+//! [`Scenario`] is plain data with `bounds`; `file` reads it, `scale` shrinks it, `builtin` holds the files that come with the program.
 
+mod bounds;
 pub mod builtin;
 mod file;
 mod scale;
 
 use serde::{Deserialize, Serialize};
 
-pub use file::PACKETS_PER_SECOND_MAX;
-pub use scale::{FACTOR_MIN, fit, parse_factor, scale, with_people};
+pub use bounds::{COUNT_MAX, PACKETS_PER_SECOND_MAX};
+pub use scale::{FACTOR_MIN, fit, parse_factor, participants_min, scale, with_people};
 
 /// One scenario. All fields have defaults but `name` and `calls`; unknown keys are refused.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Smaller scenarios of the same kind, for machines that do not carry the whole.
 
-use super::{Calls, Churn, Join, Scaled, Scenario, file};
+use super::{Calls, Churn, Join, Scaled, Scenario, bounds};
 
 /// The least factor.
 pub const FACTOR_MIN: f64 = 0.001;
@@ -12,8 +12,8 @@ pub const FACTOR_MIN: f64 = 0.001;
 /// shrink with the people, so that the joins and changes that each meets stay what they were. The load is that much or less,
 /// except where nothing smaller is left. `scaled` says what was done, unless the factor is 1.
 pub fn scale(scenario: &Scenario, factor: f64) -> Scenario {
-    // In this order, so that what is no number becomes the least load and not the largest.
-    shrink(scenario, factor.max(FACTOR_MIN).min(1.0))
+    // `max` takes what is no number for the least factor.
+    shrink(scenario, factor.max(FACTOR_MIN))
 }
 
 /// Shrinks a scenario as [`scale`] does until the server has at most so many packets a second to send, or as few as there can
@@ -21,7 +21,7 @@ pub fn scale(scenario: &Scenario, factor: f64) -> Scenario {
 pub fn fit(scenario: &Scenario, packets_per_second: f64) -> Scenario {
     let whole = scenario.packets_out_per_second();
     let factor = if whole > 0.0 { packets_per_second / whole } else { 1.0 };
-    shrink(scenario, factor.max(0.0).min(1.0))
+    shrink(scenario, factor.max(0.0))
 }
 
 /// Reads a factor that a person gave.
@@ -36,16 +36,16 @@ pub fn parse_factor(text: &str) -> Result<f64, String> {
 pub fn with_people(scenario: &Scenario, calls: u32, participants: u32) -> Scenario {
     let calls = Calls { calls, participants, ..scenario.calls };
     let share = f64::from(calls.people()) / f64::from(scenario.calls.people());
-    let ramp_s = (scenario.join.ramp_s * share).min(*file::RAMP_S.end());
+    let ramp_s = (scenario.join.ramp_s * share).min(*bounds::RAMP_S.end());
     let churn = scenario.churn.map(|churn| Churn {
         per_second: (churn.per_second * share)
-            .clamp(file::CHURN_PER_SECOND_MIN, f64::from(calls.people())),
+            .clamp(bounds::CHURN_PER_SECOND_MIN, f64::from(calls.people())),
     });
     Scenario { calls, join: Join { ramp_s, ..scenario.join }, churn, ..scenario.clone() }
 }
 
 /// The fewest participants of a call in which all senders are left, and somebody who receives.
-pub(crate) fn participants_min(calls: Calls) -> u32 {
+pub fn participants_min(calls: Calls) -> u32 {
     let senders = calls.unmuted.max(calls.screens);
     (senders + 1).max(2).min(calls.participants)
 }
