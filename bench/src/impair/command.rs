@@ -139,7 +139,7 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// One line about everything since the start. Counters that are 0 are left out but for the first two.
+/// One line about everything since the start. What did not happen is left out, but for clients and what was received and forwarded.
 fn line(since_start: Duration, counters: &RelayCounters) -> String {
     let RelayCounters { up, down, clients, rebinds, refused, late_max } = counters;
     let mut text = format!("{:.0} s: clients {clients}", since_start.as_secs_f64());
@@ -149,7 +149,9 @@ fn line(since_start: Duration, counters: &RelayCounters) -> String {
     if *refused > 0 {
         let _ = write!(text, ", refused {refused}");
     }
-    let _ = write!(text, ", sent late by at most {:.1} ms", late_max.as_secs_f64() * 1e3);
+    if !late_max.is_zero() {
+        let _ = write!(text, ", sent late by at most {:.1} ms", late_max.as_secs_f64() * 1e3);
+    }
     for (name, way) in [("to the server", up), ("to the clients", down)] {
         let _ = write!(text, "; {name}: {}", way_text(way));
     }
@@ -220,7 +222,7 @@ mod tests {
         };
         assert_eq!(
             line(Duration::from_secs(5), &counters),
-            "5 s: clients 2, sent late by at most 0.0 ms; to the server: received 10, forwarded 9, lost 1; to the clients: received 0, forwarded 0"
+            "5 s: clients 2; to the server: received 10, forwarded 9, lost 1; to the clients: received 0, forwarded 0"
         );
     }
 }

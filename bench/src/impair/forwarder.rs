@@ -293,8 +293,8 @@ impl Forwarder {
                 let (clients, server) = (self.clients.len(), self.server);
                 self.shared.complain(|| {
                     format!(
-                        "no further socket towards {server} for one of {clients} clients: {error}. \
-                         Each needs one, and another once it was rebound; `ulimit -n` says how many files may be open"
+                        "no further socket towards {server} while there are {clients} clients: {error}. Each \
+                         needs one, and another once it was rebound; `ulimit -n` says how many files may be open"
                     )
                 });
             })
