@@ -9,8 +9,8 @@ use crate::conversation::target::is_public;
 use crate::conversation::{Account, Target, TargetApi};
 use crate::probe;
 use crate::run::RunOptions;
-use crate::signalling::resolve;
 use crate::scenario::{Scenario, fit, parse_factor, scale};
+use crate::signalling::resolve;
 
 /// The load.
 #[derive(Args, Clone, Debug)]
@@ -105,7 +105,9 @@ impl LoadArguments {
             ));
         }
         let calls = scenario.calls;
-        if target.api == TargetApi::Whip && (calls.unmuted > 1 || calls.screens > 1 || scenario.mute.is_some()) {
+        if target.api == TargetApi::Whip
+            && (calls.unmuted > 1 || calls.screens > 1 || scenario.mute.is_some())
+        {
             return Err(format!(
                 "a player of WHEP gets one audio and one video: {} has {} unmuted and {} screens in a call, \
                 or mutes; use the rtcd or sluice API",
@@ -116,7 +118,13 @@ impl LoadArguments {
     }
 
     /// What one run needs.
-    pub fn options(&self, target: Target, pid: Option<u32>, scenario: Scenario, label: &str) -> RunOptions {
+    pub fn options(
+        &self,
+        target: Target,
+        pid: Option<u32>,
+        scenario: Scenario,
+        label: &str,
+    ) -> RunOptions {
         let pid = pid.or_else(|| {
             let is_here = target.address().is_some_and(|address| address.is_loopback());
             is_here.then(|| probe::listener(target.port())).flatten()

@@ -8,10 +8,11 @@ use clap::Args;
 use super::load::{LoadArguments, least_time};
 use super::write;
 use crate::compare::Side;
-use crate::signalling::account;
 use crate::result::RunResult;
 use crate::run::{self, RunOptions};
-use crate::compare;
+use crate::scenario::Scenario;
+use crate::signalling::account;
+use crate::{capacity, compare};
 
 /// One run.
 #[derive(Args, Clone, Debug)]
@@ -66,6 +67,28 @@ pub struct CompareArguments {
     json: Option<PathBuf>,
 }
 
+/// A search for the largest load.
+#[derive(Args, Clone, Debug)]
+pub struct CapacityArguments {
+    /// The server: rtcd=URL, sluice=URL or whip=URL
+    #[arg(long)]
+    target: String,
+    /// Its process
+    #[arg(long)]
+    pid: Option<u32>,
+    #[command(flatten)]
+    load: LoadArguments,
+    /// Loss that is still carried, share of the packets
+    #[arg(long, default_value_t = 1e-4)]
+    loss_max: f64,
+    /// Latency that is still carried, p99, milliseconds
+    #[arg(long, default_value_t = 20.0)]
+    p99_max_ms: f64,
+    /// Writes all steps to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 /// Runs once, shows and writes the result; fails when it is not the server's or only part of what was asked for.
 pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     super::heed_ctrl_c();
@@ -107,6 +130,25 @@ pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
     }
     println!("{}", compare::markdown(&found));
     Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Steps the load until it is too much.
+pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
+    super::heed_ctrl_c();
+    let load = &arguments.load;
+    let scenario = load.scenario()?;
+    let target = load.target(&arguments.target, &scenario)?;
+    let mut step = |scenario: &Scenario| {
+        run_once(&load.options(target.clone(), arguments.pid, scenario.clone(), ""))
+    };
+    let limits =
+        capacity::Limits { loss_max: arguments.loss_max, p99_max_us: arguments.p99_max_ms * 1e3 };
+    let found = capacity::search(&scenario, limits, &mut step, &mut |text| eprintln!("{text}"))?;
+    if let Some(path) = &arguments.json {
+        write(path, &json(&found)?)?;
+    }
+    println!("{}", capacity::markdown(&found));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Registers, runs with progress on the screen, and takes the registration back.

@@ -13,7 +13,11 @@ use crate::worker::{self, WorkerArguments};
 use crate::{impair, stop};
 
 #[derive(Parser)]
-#[command(name = "sluice-bench", about = "Load clients and measurements for Sluice and other servers", version)]
+#[command(
+    name = "sluice-bench",
+    about = "Load clients and measurements for Sluice and other servers",
+    version
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -25,6 +29,8 @@ enum Command {
     Run(measure::RunArguments),
     /// Runs a scenario against two servers in turns and prints the ratios
     Compare(measure::CompareArguments),
+    /// Finds the largest load that a server carries
+    Capacity(measure::CapacityArguments),
     /// Lists the scenarios that come with the program, or prints one
     Scenarios {
         /// Prints this one as TOML
@@ -41,6 +47,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => measure::run(&arguments),
         Command::Compare(arguments) => measure::compare(&arguments),
+        Command::Capacity(arguments) => measure::capacity(&arguments),
         Command::Scenarios { name } => done(show::scenarios(name.as_deref())),
         Command::Worker(arguments) => done(worker::serve_controllers(&arguments)),
         Command::Impair(arguments) => impair::command::run(&arguments),
@@ -65,7 +72,8 @@ fn command_line() -> String {
     let mut words = Vec::new();
     let mut hide = false;
     for word in std::env::args() {
-        let secret = ["--token", "--secret", "--rtcd-key"].iter().find(|name| word.starts_with(**name));
+        let secret =
+            ["--token", "--secret", "--rtcd-key"].iter().find(|name| word.starts_with(**name));
         match secret {
             _ if std::mem::take(&mut hide) => words.push("…".to_owned()),
             Some(name) if word.contains('=') => words.push(format!("{name}=…")),

@@ -7,9 +7,9 @@ use sluice_engine::clock::{self, Instant};
 use sluice_engine::ice::Credentials;
 use sluice_engine::ids::ShardId;
 
+use super::Fleet;
 use super::peer::{ClientIdentity, Peer, Stage};
 use super::seats::Seat;
-use super::Fleet;
 use crate::conversation::{Conversation, Participant, TargetApi};
 use crate::signalling::ClientNumber;
 
@@ -23,8 +23,8 @@ impl Fleet {
         let scenario = &self.assignment.scenario;
         let step = scenario.join.ramp_s / f64::from(scenario.calls.people());
         for (at, (from, _)) in self.vacant.iter_mut().enumerate() {
-            let position = at as f64 * f64::from(self.assignment.workers)
-                + f64::from(self.assignment.worker);
+            let position =
+                at as f64 * f64::from(self.assignment.workers) + f64::from(self.assignment.worker);
             *from = now + Duration::from_secs_f64(step * position);
         }
         self.next_churn = scenario.churn.map(|_| now);
@@ -101,7 +101,10 @@ impl Fleet {
             }
             Stage::Joining if waited > timeout => {
                 let step = peer.what_lacks();
-                self.drop_failed(socket, format!("a client had not joined after {waited:?}: {step}"));
+                self.drop_failed(
+                    socket,
+                    format!("a client had not joined after {waited:?}: {step}"),
+                );
             }
             _ => {}
         }
@@ -128,9 +131,9 @@ impl Fleet {
         let senders = calls.unmuted.max(calls.screens);
         let start = self.rng.usize(..self.peers.len().max(1));
         let goes = (0..self.peers.len()).map(|at| (start + at) % self.peers.len()).find(|&at| {
-            self.peers[at].as_ref().is_some_and(|peer| {
-                peer.stage == Stage::Joined && peer.seat.place >= senders
-            })
+            self.peers[at]
+                .as_ref()
+                .is_some_and(|peer| peer.stage == Stage::Joined && peer.seat.place >= senders)
         });
         if let Some(socket) = goes
             && let Some(seat) = self.peers[socket].as_ref().map(|peer| peer.seat)

@@ -123,7 +123,8 @@ impl FrameTracker {
     /// Ends the count: what is not complete stays so, and a picture that stands still until `now` is frozen.
     pub fn finish(&mut self, now: Instant) -> Frames {
         self.note_gap(now);
-        self.found.incomplete += self.frames.iter().filter(|frame| !frame.is_complete).count() as u64;
+        self.found.incomplete +=
+            self.frames.iter().filter(|frame| !frame.is_complete).count() as u64;
         let found = self.found;
         self.reset(now);
         found
@@ -169,7 +170,11 @@ mod tests {
         let found = run(&without(4)).finish(at(2));
         assert_eq!((found.complete, found.incomplete), (3, 1));
         let found = run(&without(5)).finish(at(2));
-        assert_eq!((found.complete, found.incomplete), (2, 2), "nobody knows which frame it was of");
+        assert_eq!(
+            (found.complete, found.incomplete),
+            (2, 2),
+            "nobody knows which frame it was of"
+        );
         let mut late = without(5);
         late.push((5, 9));
         assert_eq!(run(&late).finish(at(9)).complete, 4, "it came again");

@@ -251,7 +251,8 @@ impl Fleet {
             let fits = |publication: &publication::Publication| publication.next_due() == due;
             let is_muted = peer.muted;
             match peer.publications.get(at) {
-                Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {}
+                Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {
+                }
                 _ => continue,
             }
             peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path), &mut self.unsent));
@@ -286,7 +287,8 @@ impl Fleet {
                 let mut copy = [0; mirror::BYTES];
                 copy[..len].copy_from_slice(&datagram[..len]);
                 let arrived = self.network.arrived().map(|ntp| ntp.offset_nanos(self.ahead_ns));
-                if let Some(error) = self.mirror.take(socket, &copy[..len], arrived.unwrap_or(wall)) {
+                if let Some(error) = self.mirror.take(socket, &copy[..len], arrived.unwrap_or(wall))
+                {
                     self.tally.clock_error.add(error);
                 }
                 continue;
@@ -304,7 +306,8 @@ impl Fleet {
             }
             self.last_media = now;
             self.progress.packets_received += 1;
-            let Some((position, opening)) = peer.count(now, datagram, &self.assignment.scenario) else {
+            let Some((position, opening)) = peer.count(now, datagram, &self.assignment.scenario)
+            else {
                 self.tally.strange += 1;
                 continue;
             };
@@ -321,7 +324,11 @@ impl Fleet {
                 continue;
             }
             let refused = peer.media.as_ref().map_or(0, |media| media.refused);
-            peer.handle_datagram(now, datagram, &mut sink(&mut self.egress, path, &mut self.unsent));
+            peer.handle_datagram(
+                now,
+                datagram,
+                &mut sink(&mut self.egress, path, &mut self.unsent),
+            );
             let arrived = self.network.arrived().map(|ntp| ntp.offset_nanos(self.ahead_ns));
             self.check(socket, position, refused, arrived.unwrap_or(wall));
         }

@@ -180,13 +180,20 @@ impl Peer {
 
     /// Tells the client whom it talks to: a server that checks us wants to know where its checks came from.
     fn try_address(&mut self) {
-        if let (Some(media), Some(address)) = (&mut self.media, self.addresses.get(self.address_at)) {
+        if let (Some(media), Some(address)) = (&mut self.media, self.addresses.get(self.address_at))
+        {
             media.set_remote_address(*address);
         }
     }
 
     /// Does what a wish asks of the media side; gives back what is not for it.
-    pub fn fulfil(&mut self, now: Instant, wish: Wish, scenario: &Scenario, send: Send) -> Option<Wish> {
+    pub fn fulfil(
+        &mut self,
+        now: Instant,
+        wish: Wish,
+        scenario: &Scenario,
+        send: Send,
+    ) -> Option<Wish> {
         match wish {
             Wish::Connect(remote) => self.connect(now, remote),
             Wish::OpenChannel(label) => {
@@ -223,7 +230,8 @@ impl Peer {
 
     /// Writes and seals the next packet of a publication; the datagram goes to `send`.
     pub fn send_next(&mut self, at: usize, now: Instant, ntp: NtpTime, send: Send) {
-        let (Some(publication), Some(media)) = (self.publications.get_mut(at), &mut self.media) else {
+        let (Some(publication), Some(media)) = (self.publications.get_mut(at), &mut self.media)
+        else {
             return;
         };
         if publication.is_numbered() {
@@ -240,7 +248,12 @@ impl Peer {
     /// Takes a media packet by its clear header.
     ///
     /// Returns the position of its stream, and what is to be done with it; `None` when nobody agreed to such a packet.
-    pub fn count(&mut self, at: Instant, datagram: &[u8], scenario: &Scenario) -> Option<(usize, Opening)> {
+    pub fn count(
+        &mut self,
+        at: Instant,
+        datagram: &[u8],
+        scenario: &Scenario,
+    ) -> Option<(usize, Opening)> {
         let header = RtpHeader::parse(datagram).ok()?;
         let known = self.received.iter().position(|stream| stream.ssrc == header.ssrc);
         let position = match known {
@@ -301,7 +314,9 @@ impl Peer {
                 "the server answered no connectivity check"
             }
             Some(media) if !media.is_connected() => "DTLS did not come to an end",
-            Some(_) if !self.is_ready => "what it sends was not negotiated, or the data channel did not open",
+            Some(_) if !self.is_ready => {
+                "what it sends was not negotiated, or the data channel did not open"
+            }
             Some(_) => "nothing",
         }
     }
@@ -333,7 +348,9 @@ impl Peer {
         for packet in rtcp::packets(compound) {
             match packet {
                 Ok(Packet::Pli { media, .. }) => self.want_keyframe(media),
-                Ok(Packet::Fir(view)) => view.entries().for_each(|(ssrc, _)| self.want_keyframe(ssrc)),
+                Ok(Packet::Fir(view)) => {
+                    view.entries().for_each(|(ssrc, _)| self.want_keyframe(ssrc))
+                }
                 Ok(Packet::Nack(view)) => {
                     let known = self.publications.iter().find(|p| p.ssrc == view.media());
                     let Some(publication) = known else { continue };
@@ -438,7 +455,8 @@ impl Peer {
     fn send_feedback(&mut self, now: Instant, send: Send) {
         let media = self.received.first().map_or(Ssrc(0), |stream| stream.ssrc);
         let mut statuses = [None; FEEDBACK_MAX];
-        while let Some(plan) = self.arrivals.as_mut().and_then(|log| log.build(now, &mut statuses)) {
+        while let Some(plan) = self.arrivals.as_mut().and_then(|log| log.build(now, &mut statuses))
+        {
             let feedback = twcc::Feedback {
                 sender: self.ssrc,
                 media,

@@ -280,22 +280,35 @@ mod tests {
         Instant::from_start(Duration::from_millis(millis))
     }
 
-    fn publications(text: &str, source: Source, layers: &[(u32, Option<&str>)]) -> Vec<Publication> {
+    fn publications(
+        text: &str,
+        source: Source,
+        layers: &[(u32, Option<&str>)],
+    ) -> Vec<Publication> {
         let calls = "name = \"x\"\n[calls]\ncalls = 1\nparticipants = 2\n";
         let scenario: Scenario = toml::from_str(&format!("{calls}{text}")).unwrap();
         let negotiated = SendStream {
             source,
             payload_type: PayloadType(96),
-            layers: layers.iter().map(|&(ssrc, rid)| (Ssrc(ssrc), rid.map(str::to_owned))).collect(),
+            layers: layers
+                .iter()
+                .map(|&(ssrc, rid)| (Ssrc(ssrc), rid.map(str::to_owned)))
+                .collect(),
             mid: "1".to_owned(),
-            extensions: Extensions { mid: Some(4), rid: Some(10), transport_cc: Some(3), audio_level: None },
+            extensions: Extensions {
+                mid: Some(4),
+                rid: Some(10),
+                transport_cc: Some(3),
+                audio_level: None,
+            },
         };
         Publication::of_stream(&scenario, &negotiated, |layer| 40 + layer)
     }
 
     #[test]
     fn frames_are_cut_paced_and_marked() {
-        let text = "[screen]\nrate_bps = 1500000\nframe_rate = 30\npacket_bytes = 1200\nspread_ms = 12";
+        let text =
+            "[screen]\nrate_bps = 1500000\nframe_rate = 30\npacket_bytes = 1200\nspread_ms = 12";
         let mut video = publications(text, Source::Screen, &[(7, None)]).remove(0);
         video.resume(at(100), 0.0);
         let mut out = [0; 1_500];
@@ -330,14 +343,18 @@ mod tests {
         let text = "[screen]\nlow_rate_bps = 300000";
         let layers = [(7, Some("l")), (8, Some("h"))];
         let mut both = publications(text, Source::SimulcastScreen, &layers);
-        assert_eq!(both.iter().map(|p| (p.ssrc.0, p.stream)).collect::<Vec<_>>(), [(7, 41), (8, 40)]);
+        assert_eq!(
+            both.iter().map(|p| (p.ssrc.0, p.stream)).collect::<Vec<_>>(),
+            [(7, 41), (8, 40)]
+        );
         let rates: Vec<usize> = both.iter().map(|p| p.pace.sizes.iter().sum()).collect();
         assert_eq!(rates, [300_000 / 8 / 30, 1_600_000 / 8 / 30]);
         let mut out = [0; 1_500];
         let (_, len) = both[0].write_packet(at(1), NtpTime(9), 0x0102, &mut out);
         let view = RtpView::parse(&out[..len]).unwrap();
         let (profile, block) = view.extension().unwrap();
-        let found: Vec<_> = elements(profile, block).map(|(id, value)| (id, value.to_vec())).collect();
+        let found: Vec<_> =
+            elements(profile, block).map(|(id, value)| (id, value.to_vec())).collect();
         assert_eq!(found, [(3, vec![1, 2]), (4, b"1".to_vec()), (10, b"l".to_vec())]);
     }
 
@@ -360,7 +377,8 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_remembered_for_a_while() {
-        let mut video = publications("[clients]\nnack = true", Source::Screen, &[(7, None)]).remove(0);
+        let mut video =
+            publications("[clients]\nnack = true", Source::Screen, &[(7, None)]).remove(0);
         for seq in 0..600_u16 {
             video.remember(SeqNum(seq), &seq.to_be_bytes());
         }

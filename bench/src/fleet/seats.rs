@@ -19,9 +19,8 @@ const STREAMS: u32 = 4;
 /// The seats of worker `worker` of `workers`, in the order of joining: those who send come first, calls in turn.
 pub fn of_worker(scenario: &Scenario, worker: u32, workers: u32) -> Vec<Seat> {
     let calls = scenario.calls;
-    let places = (0..calls.participants).flat_map(|place| {
-        (0..calls.calls).map(move |call| Seat { call, place })
-    });
+    let places = (0..calls.participants)
+        .flat_map(|place| (0..calls.calls).map(move |call| Seat { call, place }));
     places.skip(worker as usize).step_by(workers as usize).collect()
 }
 
@@ -81,9 +80,10 @@ mod tests {
     fn streams_have_numbers_of_their_own_that_name_the_call() {
         let scenario = scenario();
         let seat = Seat { call: 1, place: 2 };
-        let numbers: Vec<_> = [(Source::Audio, 0), (Source::SimulcastScreen, 0), (Source::SimulcastScreen, 1)]
-            .map(|(source, layer)| seat.stream(&scenario, source, layer))
-            .to_vec();
+        let numbers: Vec<_> =
+            [(Source::Audio, 0), (Source::SimulcastScreen, 0), (Source::SimulcastScreen, 1)]
+                .map(|(source, layer)| seat.stream(&scenario, source, layer))
+                .to_vec();
         assert_eq!(numbers, [20, 21, 22]);
         assert!(numbers.iter().all(|&stream| call_of(&scenario, stream) == 1));
         assert_eq!(numbers.iter().map(|&s| is_video(s)).collect::<Vec<_>>(), [false, true, true]);

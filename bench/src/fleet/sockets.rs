@@ -82,7 +82,12 @@ pub fn bind(clients: usize, ipv6: bool) -> Result<Bound, String> {
             .map_err(|e| format!("the kernel gives no time stamps: {e}"))?;
     }
     let again = ShardSockets {
-        udp: shard.udp.iter().map(|udp| udp.try_clone()).collect::<Result<_, _>>().unwrap_or_default(),
+        udp: shard
+            .udp
+            .iter()
+            .map(|udp| udp.try_clone())
+            .collect::<Result<_, _>>()
+            .unwrap_or_default(),
         tcp: Vec::new(),
     };
     let (network, wake): (Box<dyn Network>, Arc<dyn Wake>) = match Uring::new(shard) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sluice_engine::clock::{self, Instant};
 
-use super::peer::Peer;
 use super::Fleet;
+use super::peer::Peer;
 use crate::histogram::Histogram;
 use crate::impair::WayCounters;
 use crate::probe;
@@ -193,7 +193,10 @@ impl Fleet {
             unsent: self.unsent - tally.unsent_before,
             ran_s: ran - tally.ran_before.0,
             waited_s: waited - tally.ran_before.1,
-            elapsed_s: now.since(tally.began).as_secs_f64().max(Duration::from_millis(1).as_secs_f64()),
+            elapsed_s: now
+                .since(tally.began)
+                .as_secs_f64()
+                .max(Duration::from_millis(1).as_secs_f64()),
             upstream_lost: self.upstream_lost() - self.tally.upstream_before,
             socket_drops: self.socket_drops() - self.tally.drops_before,
             relay_dropped: self.relay_dropped() - self.tally.relay_before,

@@ -129,7 +129,9 @@ fn threads(pid: u32) -> Result<BTreeMap<u32, Thread>, String> {
 
 fn process_cpu(pid: &str) -> Result<CpuTime, String> {
     let path = format!("/proc/{pid}/stat");
-    parse_stat(&super::read(&path)?).map(|(_, cpu)| cpu).ok_or_else(|| format!("{path} is not understood"))
+    parse_stat(&super::read(&path)?)
+        .map(|(_, cpu)| cpu)
+        .ok_or_else(|| format!("{path} is not understood"))
 }
 
 /// Name and CPU time. The name stands in parentheses and may hold any character, those too.

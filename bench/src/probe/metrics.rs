@@ -78,10 +78,10 @@ mod tests {
         let (before, after) = (sample(10, 0), sample(15, 3));
         let grown = after.grown(&before);
         let names: Vec<_> = grown.iter().map(|(name, by)| (name.as_str(), *by)).collect();
-        assert_eq!(names, [
-            ("sluice_shard_drops_total", 3.0),
-            ("sluice_shard_rtp_packets_out_total", 10.0)
-        ]);
+        assert_eq!(
+            names,
+            [("sluice_shard_drops_total", 3.0), ("sluice_shard_rtp_packets_out_total", 10.0)]
+        );
         let drops = after.drops_since(&before);
         assert_eq!(drops.into_iter().collect::<Vec<_>>(), [("egress_full".to_owned(), 3.0)]);
         assert_eq!(after.version().as_deref(), Some("sluice 1 (mmsg)"));

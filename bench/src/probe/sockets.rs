@@ -40,7 +40,8 @@ fn inodes(pid: u32) -> BTreeSet<String> {
 
 /// The process that listens on a TCP port of this host, if it may be looked up and is the only one.
 pub fn listener(port: u16) -> Option<u32> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
     let wanted: BTreeSet<String> = tables.iter().flat_map(|table| listening(table, port)).collect();
     let mut owners = BTreeSet::new();
     for entry in fs::read_dir("/proc").ok()?.flatten() {

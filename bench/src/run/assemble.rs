@@ -85,7 +85,8 @@ pub fn finish(
     server.cores = spent / elapsed;
     server.user_s = cpu.server.user_s;
     server.system_s = cpu.server.system_s;
-    let busy = cpu.threads.values().filter(|thread| thread.cpu.total_s() > 0.0 || thread.ran_s > 0.0);
+    let busy =
+        cpu.threads.values().filter(|thread| thread.cpu.total_s() > 0.0 || thread.ran_s > 0.0);
     server.threads = busy
         .map(|thread| ThreadUse {
             name: thread.name.clone(),
@@ -162,7 +163,9 @@ fn loss(result: &mut RunResult, options: &RunOptions, windows: &[Window]) {
         result.problems.extend(window.failures.iter().cloned());
         result.problems.extend(window.damage.clone());
         if window.clock_steps > 0 {
-            result.problems.push("a wall clock was set during the run: latencies are wrong".to_owned());
+            result
+                .problems
+                .push("a wall clock was set during the run: latencies are wrong".to_owned());
         }
     }
     if expect::is_exact(scenario) {
@@ -245,7 +248,10 @@ mod tests {
     #[test]
     fn a_receiver_that_got_nothing_of_a_stream_lost_all_of_it() {
         let loss = exact(&[window(&[(0, 100)], &[(0, &[100])])], 2, Loss::default());
-        assert_eq!((loss.expected, loss.received, loss.lost, loss.streams_with_loss), (200, 100, 100, 1));
+        assert_eq!(
+            (loss.expected, loss.received, loss.lost, loss.streams_with_loss),
+            (200, 100, 100, 1)
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl Crew {
                 match member.link.receive(ANSWER_MAX)? {
                     Some(Report::Prepared { .. }) => break,
                     _ if clock::now().since(since) > PREPARE_MAX => {
-                        return Err(format!("worker {} is not ready after {PREPARE_MAX:?}", member.link.name));
+                        return Err(format!(
+                            "worker {} is not ready after {PREPARE_MAX:?}",
+                            member.link.name
+                        ));
                     }
                     _ => {}
                 }
@@ -161,7 +164,9 @@ impl Crew {
             return;
         }
         let since = clock::now();
-        while self.members.iter().any(|member| !member.left) && clock::now().since(since) < ANSWER_MAX {
+        while self.members.iter().any(|member| !member.left)
+            && clock::now().since(since) < ANSWER_MAX
+        {
             if self.hear(problems).is_err() {
                 return;
             }

@@ -181,7 +181,8 @@ impl Run<'_> {
         let Progress { seats, joined, .. } = self.crew.progress();
         if joined == 0 && !stop::is_stopped() {
             let windows = self.crew.close_windows()?;
-            let reasons: Vec<_> = windows.iter().flat_map(|w: &Window| w.failures.clone()).collect();
+            let reasons: Vec<_> =
+                windows.iter().flat_map(|w: &Window| w.failures.clone()).collect();
             return Err(format!("nobody of {seats} could join: {}", reasons.join("; ")));
         }
         Ok(())

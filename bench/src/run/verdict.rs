@@ -28,11 +28,14 @@ pub fn judge(result: &mut RunResult, problems: Vec<String>) {
     result.disturbed = waited > DISTURBED;
     if result.disturbed {
         let share = waited * 100.0;
-        result.problems.push(format!("disturbed: one side waited for a core for {share:.0} % of the time"));
+        result
+            .problems
+            .push(format!("disturbed: one side waited for a core for {share:.0} % of the time"));
     }
     if !result.valid {
         let server = &mut result.server;
-        (server.us_per_packet_out, server.us_per_packet, server.cores_per_gbps) = (None, None, None);
+        (server.us_per_packet_out, server.us_per_packet, server.cores_per_gbps) =
+            (None, None, None);
     }
 }
 
@@ -44,7 +47,9 @@ fn faults_of_generator(result: &RunResult) -> Vec<String> {
         fault(format!("a worker used {:.2} of its one core", generator.busiest));
     } else if generator.busiest + generator.waited_share > 0.98 {
         let share = generator.waited_share * 100.0;
-        fault(format!("a worker had no core for {share:.0} % of the time and was busy for the rest"));
+        fault(format!(
+            "a worker had no core for {share:.0} % of the time and was busy for the rest"
+        ));
     }
     let dropped = result.loss.generator_sockets;
     if dropped > 0 {

@@ -35,7 +35,8 @@ pub fn serve_controllers(arguments: &WorkerArguments) -> Result<(), String> {
             {SECRET_BYTES_MIN} characters, the same at the controller"
         ));
     }
-    let listener = TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
+    let listener =
+        TcpListener::bind(listen).map_err(|e| format!("cannot listen on {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     eprintln!("waiting for controllers on {address}");
     for stream in listener.incoming() {

@@ -87,7 +87,11 @@ pub fn connect(address: SocketAddr, secret: &str) -> Result<Link, String> {
     let _ = reader.get_ref().set_read_timeout(Some(CONNECT_TIMEOUT));
     let answer: Welcome = read_line(&mut reader)
         .map_err(|e| format!("worker {address} did not greet: {e}"))?
-        .ok_or_else(|| format!("worker {address} closed the connection: another secret, another version, or busy"))?;
+        .ok_or_else(|| {
+            format!(
+                "worker {address} closed the connection: another secret, another version, or busy"
+            )
+        })?;
     let _ = reader.get_ref().set_read_timeout(None);
     answer.check(address)?;
     let (orders, from_controller) = channel();
@@ -166,9 +170,12 @@ pub(super) fn write_line(writer: &mut impl Write, value: &impl Serialize) -> std
 }
 
 /// The next message; `None` at the end.
-pub(super) fn read_line<T: DeserializeOwned>(reader: &mut impl BufRead) -> Result<Option<T>, String> {
+pub(super) fn read_line<T: DeserializeOwned>(
+    reader: &mut impl BufRead,
+) -> Result<Option<T>, String> {
     let mut line = Vec::new();
-    let read = reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
+    let read =
+        reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
     if read == 0 {
         return Ok(None);
     }

@@ -49,9 +49,14 @@ pub struct Assignment {
 #[serde(rename_all = "snake_case")]
 pub enum Report {
     /// It has its sockets and its connection to the server.
-    Prepared { host: String },
+    Prepared {
+        host: String,
+    },
     /// Its own wall clock when it got the order.
-    Clock { sent: u64, worker: u64 },
+    Clock {
+        sent: u64,
+        worker: u64,
+    },
     /// Twice a second.
     Tick(Progress),
     /// Media is off and nothing is under way.
