@@ -41,8 +41,13 @@ fn block(block: &Block) -> Option<String> {
 }
 
 fn table(table: &Table) -> String {
-    let line = |cells: &[String]| {
-        let cells = cells.iter().map(|cell| format!(" {} |", escape(cell)));
+    let line = |row: usize, cells: &[String]| {
+        let cells = cells.iter().enumerate().map(|(column, cell)| {
+            match table.grave.contains(&(row, column)) {
+                true => format!(" **{}** |", escape(cell)),
+                false => format!(" {} |", escape(cell)),
+            }
+        });
         format!("|{}", cells.collect::<String>())
     };
     let rule = (0..table.head.len()).map(|at| match at < table.text_columns {
@@ -50,8 +55,8 @@ fn table(table: &Table) -> String {
         false => "---:|",
     });
     let rule = format!("|{}", rule.collect::<String>());
-    let lines = [line(&table.head), rule].into_iter();
-    lines.chain(table.rows.iter().map(|row| line(row))).collect::<Vec<_>>().join("\n")
+    let rows = table.rows.iter().zip(1..).map(|(cells, row)| line(row, cells));
+    [line(0, &table.head), rule].into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// Text that means nothing to Markdown: no cell ends early, no tag begins, no line breaks.
@@ -198,7 +203,8 @@ mod tests {
             text.contains("- **run 2 (smoke, a (sluice)): its figures are not the server's and")
         );
         assert!(text.contains("- run 2 (smoke, a (sluice)): the generator used 0.95 of a core"));
-        assert!(text.contains("a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)"), "{text}");
+        let head = "| **a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)** |";
+        assert!(text.contains(head), "{text}");
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub fn table(groups: &[Group<'_>]) -> Table {
         let name = format!("dropped by the server: {reason}");
         push(&mut rows, groups, &name, 0, |run| run.loss.server_drops.get(&reason).copied());
     }
-    Table { head: head(groups), rows, text_columns: 1 }
+    Table { head: head(groups), rows, text_columns: 1, grave: grave(groups) }
 }
 
 /// The server's threads: cores each used. Threads of one name are put together. `None` when none is known.
@@ -165,7 +165,7 @@ pub fn threads(groups: &[Group<'_>]) -> Option<Table> {
     let rows: Vec<Vec<String>> = rows.collect();
     let mut head = head(groups);
     head[0] = "thread of the server, cores".to_owned();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: grave(groups) })
 }
 
 /// The server's counters that grew. `None` when none is known.
@@ -176,7 +176,7 @@ pub fn counters(groups: &[Group<'_>]) -> Option<Table> {
     }
     let mut head = head(groups);
     head[0] = "counter of the server".to_owned();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: grave(groups) })
 }
 
 /// How the machine's cores spent their time, per cent: median over the runs, a line for each core. `None` when not known.
@@ -201,11 +201,17 @@ pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
     }
     let names = parts.iter().map(|(name, _)| *name);
     let head = ["server", "core"].into_iter().chain(names).map(str::to_owned).collect();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: Vec::new() })
 }
 
 fn head(groups: &[Group<'_>]) -> Vec<String> {
     std::iter::once(String::new()).chain(groups.iter().map(Group::heading)).collect()
+}
+
+/// Columns of a group with something wrong.
+fn grave(groups: &[Group<'_>]) -> Vec<(usize, usize)> {
+    let columns = groups.iter().zip(1..).filter(|(group, _)| group.is_grave());
+    columns.map(|(_, column)| (0, column)).collect()
 }
 
 fn push(
