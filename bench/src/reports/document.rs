@@ -27,6 +27,14 @@ pub enum Level {
     Part,
 }
 
+/// Which scenarios are shown with all their measures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Details {
+    /// The only one; of several, what stands in one line.
+    OfOne,
+    OfEach,
+}
+
 pub struct Item {
     pub text: String,
     /// Figures must not be read without it.
@@ -43,7 +51,7 @@ pub struct Table {
 }
 
 /// The whole report. Results of nothing make a report that says so.
-pub fn document(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {
+pub fn document(runs: &[RunResult], floors: &[FloorResult], details: Details) -> Vec<Block> {
     let sections = sections(runs);
     let mut blocks = vec![Block::Heading(Level::Report, title(&sections, floors))];
     blocks.push(Block::Text(headline(runs, floors)));
@@ -65,8 +73,8 @@ pub fn document(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {
     if !sections.is_empty() {
         blocks.extend(plots::all(&sections).into_iter().map(Block::Figure));
     }
-    for section in &sections {
-        blocks.extend(scenario(section));
+    if !is_suite || details == Details::OfEach {
+        blocks.extend(sections.iter().flat_map(scenario));
     }
     blocks.extend(floor(floors));
     blocks.extend(machines_described(runs, floors));

@@ -1,6 +1,6 @@
 //! A report as one HTML file: no script, nothing from elsewhere.
 
-use super::document::{Block, Level, Table, document};
+use super::document::{Block, Details, Level, Table, document};
 use crate::result::{FloorResult, RunResult};
 
 /// Light and dark colours, for screens of any width and for paper.
@@ -11,7 +11,7 @@ const DENSE: usize = 10;
 
 /// Writes all results as one page.
 pub fn html(runs: &[RunResult], floors: &[FloorResult]) -> String {
-    let blocks = document(runs, floors);
+    let blocks = document(runs, floors, Details::OfEach);
     let title = blocks.iter().find_map(|block| match block {
         Block::Heading(Level::Report, text) => Some(escape(text)),
         _ => None,
@@ -103,7 +103,6 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::super::sample;
     use super::*;
@@ -189,8 +188,8 @@ mod tests {
     /// For the eye: pages of sample data are left in the target folder.
     #[test]
     fn sample_pages_are_written() {
-        let target = std::env::current_exe().unwrap();
-        let folder = target.ancestors().find(|at| at.ends_with("debug")).unwrap_or(Path::new("."));
+        let program = std::env::current_exe().unwrap();
+        let folder = program.parent().unwrap();
         let mut one = [(); 4].map(|()| sample::run("smoke", "uring"));
         for (at, run) in one.iter_mut().enumerate() {
             let factor = 1.0 + at as f64 / 8.0;

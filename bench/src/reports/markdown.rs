@@ -1,11 +1,11 @@
 //! A report as Markdown, as GitHub reads it.
 
-use super::document::{Block, Level, Table, document};
+use super::document::{Block, Details, Level, Table, document};
 use crate::result::{FloorResult, RunResult};
 
-/// Writes all results as one report.
+/// Writes all results as one report; of several scenarios a line each.
 pub fn markdown(runs: &[RunResult], floors: &[FloorResult]) -> String {
-    let blocks = document(runs, floors);
+    let blocks = document(runs, floors, Details::OfOne);
     let blocks = blocks.iter().filter_map(block).collect::<Vec<_>>();
     blocks.join("\n\n") + "\n"
 }
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(rows[2].join(", "), wanted);
         assert_eq!(rows[3][4..8].join(", "), "20, –, –, 0.100");
         assert!(text.contains("not which server is faster"), "{text}");
+        assert!(!text.contains("## Scenario"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct Measure {
     pub value: fn(&RunResult) -> Option<f64>,
 }
 
+/// Share of a core's time.
+type Part = fn(&CoreUse) -> f64;
+
 const MIB: f64 = (1 << 20) as f64;
 const KIB: f64 = 1_024.0;
 
@@ -130,7 +133,7 @@ fn share_of_time(run: &RunResult, value: f64) -> Option<f64> {
     (run.elapsed_s > 0.0).then(|| value / run.elapsed_s)
 }
 
-fn machine_cores(run: &RunResult, part: fn(&CoreUse) -> f64) -> Option<f64> {
+fn machine_cores(run: &RunResult, part: Part) -> Option<f64> {
     let cores = &run.generator.machine_cores;
     (!cores.is_empty()).then(|| cores.iter().map(part).sum())
 }
@@ -181,7 +184,7 @@ pub fn counters(groups: &[Group<'_>]) -> Option<Table> {
 
 /// How the machine's cores spent their time, per cent: median over the runs, a line for each core. `None` when not known.
 pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
-    let parts: [(&str, fn(&CoreUse) -> f64); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("user, %", |core| core.user),
         ("system, %", |core| core.system),
         ("softirq, %", |core| core.softirq),
@@ -192,7 +195,7 @@ pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
     for group in groups {
         let count = group.valid.iter().map(|run| run.generator.machine_cores.len()).max();
         for at in 0..count.unwrap_or(0) {
-            let cell = |part: fn(&CoreUse) -> f64| {
+            let cell = |part: Part| {
                 group.cell(1, |run| Some(part(run.generator.machine_cores.get(at)?) * 1e2))
             };
             let cells = parts.iter().map(|(_, part)| cell(*part));
