@@ -203,6 +203,10 @@ mod tests {
         assert!(
             text.contains("- **run 2 (smoke, a (sluice)): its figures are not the server's and")
         );
+        assert!(
+            text.contains("- **run 3 (smoke, a (sluice)): disturbed: other programs"),
+            "{text}"
+        );
         assert!(text.contains("- run 2 (smoke, a (sluice)): the generator used 0.95 of a core"));
         let head = "| **a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)** |";
         assert!(text.contains(head), "{text}");

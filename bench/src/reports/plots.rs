@@ -182,14 +182,15 @@ fn percentiles(group: &Group<'_>) -> Vec<(f64, f64)> {
     let buckets = distributions.flat_map(|distribution| &distribution.buckets);
     let mut buckets: Vec<(f64, u64)> = buckets.copied().collect();
     buckets.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let total: u64 = buckets.iter().map(|bucket| bucket.1).sum();
+    // Results come from files, and a file can hold any count.
+    let total = buckets.iter().fold(0_u64, |total, bucket| total.saturating_add(bucket.1));
     let rarity = |below: u64| total as f64 / (total - below).max(1) as f64;
-    let mut below = 0;
+    let mut below = 0_u64;
     let mut points = Vec::with_capacity(2 * buckets.len());
     for (latency, count) in buckets {
         // A bucket's bound is all that is known of its packets, the first as the last.
         points.push((rarity(below), latency));
-        below += count;
+        below = below.saturating_add(count);
         points.push((rarity(below), latency));
     }
     points
