@@ -27,6 +27,14 @@ pub enum Level {
     Part,
 }
 
+/// Which scenarios are shown with all their measures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Details {
+    /// The only one; of several, what stands in one line.
+    OfOne,
+    OfEach,
+}
+
 pub struct Item {
     pub text: String,
     /// Figures must not be read without it.
@@ -38,10 +46,12 @@ pub struct Table {
     pub head: Vec<String>,
     pub rows: Vec<Vec<String>>,
     pub text_columns: usize,
+    /// Cells that stand out, because of what was wrong with their runs: row, of which the head is 0, and column.
+    pub grave: Vec<(usize, usize)>,
 }
 
 /// The whole report. Results of nothing make a report that says so.
-pub fn document(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {
+pub fn document(runs: &[RunResult], floors: &[FloorResult], details: Details) -> Vec<Block> {
     let sections = sections(runs);
     let mut blocks = vec![Block::Heading(Level::Report, title(&sections, floors))];
     blocks.push(Block::Text(headline(runs, floors)));
@@ -50,6 +60,9 @@ pub fn document(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {
     let published = sections.iter().flat_map(|section| &section.groups);
     let has_published =
         published.filter_map(|group| group.scenario).any(|at| at.published.is_some());
+    if let [section] = sections.as_slice() {
+        blocks.extend(summary(section));
+    }
     if is_suite || has_published {
         chapter(&mut blocks, "Results");
         if has_published {
@@ -58,14 +71,10 @@ pub fn document(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {
         blocks.push(Block::Table(published::table(&sections)));
     }
     if !sections.is_empty() {
-        blocks.push(Block::Text(
-            "Cells are medians of the valid runs, with the least and the most in brackets."
-                .to_owned(),
-        ));
         blocks.extend(plots::all(&sections).into_iter().map(Block::Figure));
     }
-    for section in &sections {
-        blocks.extend(scenario(section));
+    if !is_suite || details == Details::OfEach {
+        blocks.extend(sections.iter().flat_map(scenario));
     }
     blocks.extend(floor(floors));
     blocks.extend(machines_described(runs, floors));
@@ -103,6 +112,9 @@ fn headline(runs: &[RunResult], floors: &[FloorResult]) -> String {
                 parts.push(format!("{count} {what}."));
             }
         }
+        let medians =
+            "Figures are medians of the valid runs, with the least and the most in brackets.";
+        parts.push(medians.to_owned());
     }
     let began = runs.iter().map(|run| &run.began).chain(floors.iter().map(|floor| &floor.began));
     let began: Vec<&String> = began.filter(|began| !began.is_empty()).collect();
@@ -111,6 +123,27 @@ fn headline(runs: &[RunResult], floors: &[FloorResult]) -> String {
         parts.push(format!("The first began {first}{last}."));
     }
     parts.join(" ")
+}
+
+/// What each server did, in a line.
+fn summary(section: &Section<'_>) -> Option<Block> {
+    let items = section.groups.iter().filter(|group| !group.valid.is_empty()).map(|group| {
+        let figure = |decimals, unit: &str, value: fn(&RunResult) -> Option<f64>| {
+            group.spread(value).0.map(|_| format!("{}{unit}", group.cell(decimals, value)))
+        };
+        let figures = [
+            figure(3, " cores", |run| Some(run.server.cores)),
+            figure(0, " packets out per second", measures::packets_out_per_second),
+            figure(2, " µs per packet out", |run| run.server.us_per_packet_out),
+            figure(2, " times the floor", |run| run.floor.as_ref()?.multiple),
+            figure(4, " % lost", measures::lost_percent),
+            figure(0, " µs latency p99", |run| Some(measures::any(&run.latency_us)?.p99)),
+        ];
+        let figures = figures.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        Item { text: format!("{}: {figures}", group.heading()), is_grave: group.is_grave() }
+    });
+    let items: Vec<Item> = items.collect();
+    (!items.is_empty()).then_some(Block::List(items))
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -216,7 +249,12 @@ fn floor(floors: &[FloorResult]) -> Vec<Block> {
     blocks.push(if rows.is_empty() {
         Block::Text("Nothing was measured.".to_owned())
     } else {
-        Block::Table(Table { head: head.map(str::to_owned).to_vec(), rows, text_columns: 1 })
+        Block::Table(Table {
+            head: head.map(str::to_owned).to_vec(),
+            rows,
+            text_columns: 1,
+            grave: Vec::new(),
+        })
     });
     let missing = floors.iter().flat_map(|floor| &floor.missing);
     let missing: Vec<Item> = missing
@@ -247,7 +285,7 @@ fn machines_described(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> 
         let loads = loads.chain([&machine.load_before, &machine.load_after]);
         let head = ["", "this machine"].map(str::to_owned).to_vec();
         let rows = described(machine, loads);
-        blocks.push(Block::Table(Table { head, rows, text_columns: 2 }));
+        blocks.push(Block::Table(Table { head, rows, text_columns: 2, grave: Vec::new() }));
     }
     if all.len() > 1 && !runs.is_empty() {
         let text = "These results are of several machines, or of one in several states. Compare within one only.";

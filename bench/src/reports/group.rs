@@ -41,6 +41,11 @@ impl Group<'_> {
         text + ")"
     }
 
+    /// Whether its figures, if there are any, must not be read without knowing what was wrong.
+    pub fn is_grave(&self) -> bool {
+        self.valid.is_empty() || self.partial + self.disturbed > 0
+    }
+
     /// The spread of a figure over the valid runs, and how many of them do not have it.
     pub fn spread(&self, value: impl Fn(&RunResult) -> Option<f64>) -> (Option<Spread>, usize) {
         let values: Vec<f64> = self.valid.iter().filter_map(|run| value(run)).collect();

@@ -1,14 +1,17 @@
 //! A report as one HTML file: no script, nothing from elsewhere.
 
-use super::document::{Block, Level, Table, document};
+use super::document::{Block, Details, Level, Table, document};
 use crate::result::{FloorResult, RunResult};
 
 /// Light and dark colours, for screens of any width and for paper.
 const STYLE: &str = include_str!("style.css");
 
+/// Tables of more columns than this are set smaller, to fit a screen.
+const DENSE: usize = 10;
+
 /// Writes all results as one page.
 pub fn html(runs: &[RunResult], floors: &[FloorResult]) -> String {
-    let blocks = document(runs, floors);
+    let blocks = document(runs, floors, Details::OfEach);
     let title = blocks.iter().find_map(|block| match block {
         Block::Heading(Level::Report, text) => Some(escape(text)),
         _ => None,
@@ -59,17 +62,23 @@ fn contents(all: &[Block]) -> String {
 }
 
 fn table(table: &Table) -> String {
-    let cells = |cells: &[String], tag: &str| {
+    let cells = |row: usize, cells: &[String], tag: &str| {
         let cells = cells.iter().enumerate().map(|(at, cell)| {
-            let class = if at < table.text_columns { "" } else { " class=figure" };
+            let class = match (at < table.text_columns, table.grave.contains(&(row, at))) {
+                (true, false) => "",
+                (true, true) => " class=grave",
+                (false, false) => " class=figure",
+                (false, true) => " class=\"figure grave\"",
+            };
             format!("<{tag}{class}>{}</{tag}>", escape(cell))
         });
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
-    let rows: String = table.rows.iter().map(|row| cells(row, "td")).collect();
+    let class = if table.head.len() > DENSE { " class=dense" } else { "" };
+    let rows: String = table.rows.iter().zip(1..).map(|(row, at)| cells(at, row, "td")).collect();
     format!(
-        "<div class=wide><table>\n<thead>\n{}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n",
-        cells(&table.head, "th")
+        "<div class=wide><table{class}>\n<thead>\n{}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n",
+        cells(0, &table.head, "th")
     )
 }
 
@@ -94,7 +103,6 @@ pub fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::super::sample;
     use super::*;
@@ -166,8 +174,8 @@ mod tests {
         assert!(
             page.contains("<li class=grave>run 16 (c7i_07_sample, mmsg (sluice)): its figures")
         );
-        assert!(page.contains("mmsg (sluice) (0 of 1 runs valid)"), "{page}");
-        assert!(page.contains("uring (sluice) (1 run, 1 partial)"), "{page}");
+        assert!(page.contains("<td class=grave>mmsg (sluice) (0 of 1 runs valid)</td>"), "{page}");
+        assert!(page.contains("<th class=\"figure grave\">uring (sluice) (1 run, 1 partial)</th>"));
         assert!(!html(&[sample::run("smoke", "a")], &[]).contains("class=warning"));
     }
 
@@ -180,9 +188,16 @@ mod tests {
     /// For the eye: pages of sample data are left in the target folder.
     #[test]
     fn sample_pages_are_written() {
-        let target = std::env::current_exe().unwrap();
-        let folder = target.ancestors().find(|at| at.ends_with("debug")).unwrap_or(Path::new("."));
-        let one = [sample::run("smoke", "uring"), sample::run("smoke", "mmsg")];
+        let program = std::env::current_exe().unwrap();
+        let folder = program.parent().unwrap();
+        let mut one = [(); 4].map(|()| sample::run("smoke", "uring"));
+        for (at, run) in one.iter_mut().enumerate() {
+            let factor = 1.0 + at as f64 / 8.0;
+            run.label = if at < 2 { "uring" } else { "mmsg" }.to_owned();
+            run.server.cores *= factor;
+            run.latency_us.buckets.iter_mut().for_each(|bucket| bucket.0 *= factor);
+            run.series.iter_mut().for_each(|tick| tick.server_cores *= factor);
+        }
         for (name, runs) in [("suite", suite()), ("one", one.to_vec())] {
             let path = folder.join(format!("sample_report_{name}.html"));
             fs::write(&path, html(&runs, &[sample::floor()])).unwrap();

@@ -1,11 +1,11 @@
 //! A report as Markdown, as GitHub reads it.
 
-use super::document::{Block, Level, Table, document};
+use super::document::{Block, Details, Level, Table, document};
 use crate::result::{FloorResult, RunResult};
 
-/// Writes all results as one report.
+/// Writes all results as one report; of several scenarios a line each.
 pub fn markdown(runs: &[RunResult], floors: &[FloorResult]) -> String {
-    let blocks = document(runs, floors);
+    let blocks = document(runs, floors, Details::OfOne);
     let blocks = blocks.iter().filter_map(block).collect::<Vec<_>>();
     blocks.join("\n\n") + "\n"
 }
@@ -41,8 +41,13 @@ fn block(block: &Block) -> Option<String> {
 }
 
 fn table(table: &Table) -> String {
-    let line = |cells: &[String]| {
-        let cells = cells.iter().map(|cell| format!(" {} |", escape(cell)));
+    let line = |row: usize, cells: &[String]| {
+        let cells = cells.iter().enumerate().map(|(column, cell)| {
+            match table.grave.contains(&(row, column)) {
+                true => format!(" **{}** |", escape(cell)),
+                false => format!(" {} |", escape(cell)),
+            }
+        });
         format!("|{}", cells.collect::<String>())
     };
     let rule = (0..table.head.len()).map(|at| match at < table.text_columns {
@@ -50,8 +55,8 @@ fn table(table: &Table) -> String {
         false => "---:|",
     });
     let rule = format!("|{}", rule.collect::<String>());
-    let lines = [line(&table.head), rule].into_iter();
-    lines.chain(table.rows.iter().map(|row| line(row))).collect::<Vec<_>>().join("\n")
+    let rows = table.rows.iter().zip(1..).map(|(cells, row)| line(row, cells));
+    [line(0, &table.head), rule].into_iter().chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// Text that means nothing to Markdown: no cell ends early, no tag begins, no line breaks.
@@ -172,6 +177,7 @@ mod tests {
         assert_eq!(rows[2].join(", "), wanted);
         assert_eq!(rows[3][4..8].join(", "), "20, –, –, 0.100");
         assert!(text.contains("not which server is faster"), "{text}");
+        assert!(!text.contains("## Scenario"), "{text}");
     }
 
     #[test]
@@ -197,8 +203,13 @@ mod tests {
         assert!(
             text.contains("- **run 2 (smoke, a (sluice)): its figures are not the server's and")
         );
+        assert!(
+            text.contains("- **run 3 (smoke, a (sluice)): disturbed: other programs"),
+            "{text}"
+        );
         assert!(text.contains("- run 2 (smoke, a (sluice)): the generator used 0.95 of a core"));
-        assert!(text.contains("a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)"), "{text}");
+        let head = "| **a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)** |";
+        assert!(text.contains(head), "{text}");
     }
 
     #[test]

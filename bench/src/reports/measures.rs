@@ -13,6 +13,9 @@ pub struct Measure {
     pub value: fn(&RunResult) -> Option<f64>,
 }
 
+/// Share of a core's time.
+type Part = fn(&CoreUse) -> f64;
+
 const MIB: f64 = (1 << 20) as f64;
 const KIB: f64 = 1_024.0;
 
@@ -130,7 +133,7 @@ fn share_of_time(run: &RunResult, value: f64) -> Option<f64> {
     (run.elapsed_s > 0.0).then(|| value / run.elapsed_s)
 }
 
-fn machine_cores(run: &RunResult, part: fn(&CoreUse) -> f64) -> Option<f64> {
+fn machine_cores(run: &RunResult, part: Part) -> Option<f64> {
     let cores = &run.generator.machine_cores;
     (!cores.is_empty()).then(|| cores.iter().map(part).sum())
 }
@@ -145,7 +148,7 @@ pub fn table(groups: &[Group<'_>]) -> Table {
         let name = format!("dropped by the server: {reason}");
         push(&mut rows, groups, &name, 0, |run| run.loss.server_drops.get(&reason).copied());
     }
-    Table { head: head(groups), rows, text_columns: 1 }
+    Table { head: head(groups), rows, text_columns: 1, grave: grave(groups) }
 }
 
 /// The server's threads: cores each used. Threads of one name are put together. `None` when none is known.
@@ -165,7 +168,7 @@ pub fn threads(groups: &[Group<'_>]) -> Option<Table> {
     let rows: Vec<Vec<String>> = rows.collect();
     let mut head = head(groups);
     head[0] = "thread of the server, cores".to_owned();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: grave(groups) })
 }
 
 /// The server's counters that grew. `None` when none is known.
@@ -176,12 +179,12 @@ pub fn counters(groups: &[Group<'_>]) -> Option<Table> {
     }
     let mut head = head(groups);
     head[0] = "counter of the server".to_owned();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: grave(groups) })
 }
 
 /// How the machine's cores spent their time, per cent: median over the runs, a line for each core. `None` when not known.
 pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
-    let parts: [(&str, fn(&CoreUse) -> f64); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("user, %", |core| core.user),
         ("system, %", |core| core.system),
         ("softirq, %", |core| core.softirq),
@@ -192,7 +195,7 @@ pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
     for group in groups {
         let count = group.valid.iter().map(|run| run.generator.machine_cores.len()).max();
         for at in 0..count.unwrap_or(0) {
-            let cell = |part: fn(&CoreUse) -> f64| {
+            let cell = |part: Part| {
                 group.cell(1, |run| Some(part(run.generator.machine_cores.get(at)?) * 1e2))
             };
             let cells = parts.iter().map(|(_, part)| cell(*part));
@@ -201,11 +204,17 @@ pub fn cores(groups: &[Group<'_>]) -> Option<Table> {
     }
     let names = parts.iter().map(|(name, _)| *name);
     let head = ["server", "core"].into_iter().chain(names).map(str::to_owned).collect();
-    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1 })
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: Vec::new() })
 }
 
 fn head(groups: &[Group<'_>]) -> Vec<String> {
     std::iter::once(String::new()).chain(groups.iter().map(Group::heading)).collect()
+}
+
+/// Columns of a group with something wrong.
+fn grave(groups: &[Group<'_>]) -> Vec<(usize, usize)> {
+    let columns = groups.iter().zip(1..).filter(|(group, _)| group.is_grave());
+    columns.map(|(_, column)| (0, column)).collect()
 }
 
 fn push(

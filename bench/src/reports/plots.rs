@@ -62,11 +62,15 @@ fn scatter(
     published_load: fn(&Scenario) -> f64,
 ) -> Plot {
     let groups = || sections.iter().flat_map(|section| &section.groups);
-    let series = labels.iter().enumerate().map(|(at, label)| {
-        let runs = groups().filter(|group| group.server == **label).flat_map(|group| &group.valid);
-        let points = runs.filter_map(|run| Some((load(run)?, run.server.cores)));
-        let (name, points) = (format!("{label}, cores"), points.collect());
-        Series { name, points, mark: Mark::Points, colour: at % COLOURS }
+    let series = labels.iter().enumerate().flat_map(|(at, label)| {
+        let of = |partial: bool, name: String, mark| {
+            let runs = groups().filter(|group| group.server == **label);
+            let runs = runs.flat_map(|group| &group.valid).filter(|run| run.partial == partial);
+            let points = runs.filter_map(|run| Some((load(run)?, run.server.cores))).collect();
+            Series { name, points, mark, colour: at % COLOURS }
+        };
+        let whole = of(false, (*label).to_owned(), Mark::Points);
+        [whole, of(true, format!("{label}, partial runs"), Mark::Hollow)]
     });
     let mut series: Vec<Series> = series.collect();
     let mut published: Vec<(f64, f64)> = Vec::new();
@@ -145,7 +149,7 @@ fn cost(sections: &[Section<'_>], labels: &[&str]) -> Bars {
 /// Latency by percentile; the further right, the rarer.
 fn latency(groups: &[Group<'_>]) -> Plot {
     let series = groups.iter().take(LINES_MAX).enumerate().map(|(at, group)| Series {
-        name: group.label.clone(),
+        name: group.heading(),
         points: percentiles(group),
         mark: Mark::Line,
         colour: at % COLOURS,
@@ -157,7 +161,7 @@ fn latency(groups: &[Group<'_>]) -> Plot {
     let ticks = ticks.iter().enumerate().map(|(at, text)| (10_f64.powi(at as i32), *text));
     let ticks = ticks.filter(|(value, _)| *value <= (rarest * 1.000_001).max(100.0));
     let is_wide = spans(series.iter().flat_map(|series| &series.points).map(|at| at.1));
-    let note = "Each run's share of the packets that took at most so long; all valid runs of a column together.";
+    let note = "So many of the packets took at most so long, all valid runs together. The axis is stretched towards the rarest.";
     Plot {
         title: "Latency distribution".to_owned(),
         x: Axis {
@@ -178,17 +182,16 @@ fn percentiles(group: &Group<'_>) -> Vec<(f64, f64)> {
     let buckets = distributions.flat_map(|distribution| &distribution.buckets);
     let mut buckets: Vec<(f64, u64)> = buckets.copied().collect();
     buckets.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let total: u64 = buckets.iter().map(|bucket| bucket.1).sum();
-    let mut below = 0;
-    let mut points = Vec::with_capacity(buckets.len());
+    // Results come from files, and a file can hold any count.
+    let total = buckets.iter().fold(0_u64, |total, bucket| total.saturating_add(bucket.1));
+    let rarity = |below: u64| total as f64 / (total - below).max(1) as f64;
+    let mut below = 0_u64;
+    let mut points = Vec::with_capacity(2 * buckets.len());
     for (latency, count) in buckets {
-        // A bucket's bound is what its packets took at most, so the line rises at the bucket's first packet.
-        points.push((total as f64 / (total - below) as f64, latency));
-        below += count;
-    }
-    // The rarest packet of all has the share of itself.
-    if let Some(last) = points.last().copied() {
-        points.push((total as f64, last.1));
+        // A bucket's bound is all that is known of its packets, the first as the last.
+        points.push((rarity(below), latency));
+        below = below.saturating_add(count);
+        points.push((rarity(below), latency));
     }
     points
 }
@@ -198,7 +201,12 @@ fn packets(groups: &[Group<'_>]) -> Plot {
         let line = |name: &str, mark, value: fn(&crate::result::Tick) -> f64| {
             let points = group.valid.first().map(|run| &run.series).into_iter().flatten();
             let points = points.map(|tick| (tick.at_s, value(tick))).collect();
-            Series { name: format!("{}, {name}", group.label), points, mark, colour: at % COLOURS }
+            Series {
+                name: format!("{}, {name}", group.heading()),
+                points,
+                mark,
+                colour: at % COLOURS,
+            }
         };
         [
             line("out", Mark::Line, |tick| tick.packets_out_per_s),
@@ -212,7 +220,7 @@ fn cores(groups: &[Group<'_>]) -> Plot {
     let lines = groups.iter().take(LINES_MAX).enumerate().map(|(at, group)| {
         let points = group.valid.first().map(|run| &run.series).into_iter().flatten();
         let points = points.map(|tick| (tick.at_s, tick.server_cores)).collect();
-        Series { name: group.label.clone(), points, mark: Mark::Line, colour: at % COLOURS }
+        Series { name: group.heading(), points, mark: Mark::Line, colour: at % COLOURS }
     });
     timeline(groups, "CPU over the time", "CPU of the server, cores", lines.collect())
 }
@@ -232,14 +240,14 @@ fn timeline(groups: &[Group<'_>], title: &str, y: &str, mut series: Vec<Series>)
         y: axis(y, false),
         series,
         bands: band.into_iter().collect(),
-        note: left_out(groups, "The first valid run of each column."),
+        note: left_out(groups, "The first valid run of each."),
     }
 }
 
 fn left_out(groups: &[Group<'_>], note: &str) -> String {
     match groups.len().saturating_sub(LINES_MAX) {
         0 => note.to_owned(),
-        more => format!("{note} {more} more columns have no line here."),
+        more => format!("{note} {more} more have no line here."),
     }
 }
 
@@ -255,7 +263,14 @@ mod tests {
         runs[1].latency_us.buckets = vec![(20.0, 100)];
         let sections = group::sections(&runs);
         let points = percentiles(&sections[0].groups[0]);
-        let wanted = [(1.0, 10.0), (200.0 / 110.0, 20.0), (20.0, 30.0), (200.0, 30.0)];
+        let wanted = [
+            (1.0, 10.0),
+            (200.0 / 110.0, 10.0),
+            (200.0 / 110.0, 20.0),
+            (20.0, 20.0),
+            (20.0, 30.0),
+            (200.0, 30.0),
+        ];
         assert_eq!(points, wanted);
     }
 
@@ -273,6 +288,17 @@ mod tests {
         assert_eq!(plot.series.last().unwrap().points, [(40.0, 2.0)]);
         assert_eq!(plot.note, published::CAVEAT);
         assert_eq!(all(&sections).len(), 3);
+    }
+
+    #[test]
+    fn partial_runs_are_apart_in_plots() {
+        let mut runs = [(); 2].map(|()| sample::run("smoke", "a"));
+        runs[1].partial = true;
+        let sections = group::sections(&runs);
+        let plots = all(&sections);
+        assert!(plots[0].contains("a (sluice), partial runs"), "{}", plots[0]);
+        assert_eq!(plots[0].matches(" hollow").count(), 2);
+        assert!(plots[2].contains("partial"), "{}", plots[2]);
     }
 
     #[test]

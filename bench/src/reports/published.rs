@@ -6,8 +6,8 @@ use super::measures::{any, floor_us, lost_percent, mib, packets_out_per_second};
 use crate::scenario::{Published, Scenario};
 
 /// Stands beside every table and plot that shows both.
-pub const CAVEAT: &str = "Published figures are the CPU of a whole machine of another kind, over a network, with an older rtcd that was being profiled; measured ones \
-are the server's process on the machine described here. They say that the load is the same, not which server is faster; for that, run both servers here (`sluice-bench compare`).";
+pub const CAVEAT: &str = "Published figures are the CPU of a whole machine of another kind, with an older rtcd that was being profiled; measured ones are of the \
+server's process alone, on the machine described here. They say how much was asked of a server, not which server is faster; for that, run both here (sluice-bench compare).";
 
 /// How the published cost by the packet was reached.
 pub const METHOD: &str = "Published µs per packet out is the published CPU by the packets that the whole, unscaled scenario sends. Where a scenario was shrunk, the \
@@ -49,6 +49,9 @@ pub fn scale(scenario: &Scenario) -> String {
     if parts.is_empty() { "whole".to_owned() } else { parts.join(", ") }
 }
 
+/// The column that names the server and says what was wrong; the last of words.
+const SERVER: usize = 3;
+
 /// A line for each group of each scenario.
 pub fn table(sections: &[Section<'_>]) -> Table {
     let head = [
@@ -72,7 +75,14 @@ pub fn table(sections: &[Section<'_>]) -> Table {
     let rows = sections.iter().flat_map(|section| {
         section.groups.iter().map(|group| row(section.name, group)).collect::<Vec<_>>()
     });
-    Table { head: head.map(str::to_owned).to_vec(), rows: rows.collect(), text_columns: 4 }
+    let groups = sections.iter().flat_map(|section| &section.groups).zip(1..);
+    let grave = groups.filter(|(group, _)| group.is_grave()).map(|(_, row)| (row, SERVER));
+    Table {
+        head: head.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+        text_columns: SERVER + 1,
+        grave: grave.collect(),
+    }
 }
 
 fn row(name: &str, group: &Group<'_>) -> Vec<String> {

@@ -46,6 +46,8 @@ pub enum Mark {
     /// A line of dashes, for what belongs to another line of the same colour.
     Dashes,
     Points,
+    /// Points that are not filled, for what is to be taken with care.
+    Hollow,
 }
 
 /// Horizontal bars, each with a figure and perhaps a mark of what it is to be held against.
@@ -106,7 +108,7 @@ impl Plot {
                 body,
                 "<rect class=band x={left:.1} y={TOP} width={wide:.1} height={high}></rect>\
                  <text class=quiet x={middle:.1} y={:.1} text-anchor=middle>{}</text>",
-                TOP + 14.0,
+                TOP - 6.0,
                 escape(name)
             );
         }
@@ -176,7 +178,7 @@ impl Bars {
     /// The bars with their title and legend; `None` when there are none.
     pub fn figure(&self) -> Option<String> {
         const ROW: f64 = 26.0;
-        const FIGURES: f64 = 190.0;
+        const FIGURES: f64 = 270.0;
         let values = self.bars.iter().flat_map(|bar| [Some(bar.value), bar.mark]);
         let most = values.flatten().filter(|value| value.is_finite()).fold(0.0, f64::max);
         if most <= 0.0 {
@@ -322,13 +324,14 @@ fn series_marks(
             let dashes = if series.mark == Mark::Dashes { " dashes" } else { "" };
             let _ = write!(body, "<path class=\"line c{colour}{dashes}\" d=\"{path}\"></path>");
         }
-        Mark::Points => {
+        Mark::Points | Mark::Hollow => {
+            let hollow = if series.mark == Mark::Hollow { " hollow" } else { "" };
             for ((value_x, value_y), (x, y)) in points {
                 let shape = shape(colour, x, y);
                 let name = escape(&series.name);
                 let _ = write!(
                     body,
-                    "<path class=\"point c{colour}\" d=\"{shape}\"><title>{name}: {}, {}</title></path>",
+                    "<path class=\"point c{colour}{hollow}\" d=\"{shape}\"><title>{name}: {}, {}</title></path>",
                     number(value_x),
                     number(value_y)
                 );
@@ -355,8 +358,10 @@ fn legend(keys: &[(usize, &str, Mark)]) -> String {
         let sign = match mark {
             Mark::Line => "<path class=\"line cN\" d=\"M0 7H22\"></path>".to_owned(),
             Mark::Dashes => "<path class=\"line cN dashes\" d=\"M0 7H22\"></path>".to_owned(),
-            Mark::Points => {
-                format!("<path class=\"point cN\" d=\"{}\"></path>", shape(*colour, 11.0, 7.0))
+            Mark::Points | Mark::Hollow => {
+                let hollow = if *mark == Mark::Hollow { " hollow" } else { "" };
+                let shape = shape(*colour, 11.0, 7.0);
+                format!("<path class=\"point cN{hollow}\" d=\"{shape}\"></path>")
             }
         };
         let sign = sign.replace("cN", &format!("c{colour}"));
