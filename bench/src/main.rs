@@ -13,6 +13,8 @@ mod client;
 mod conversation;
 mod fanout_args;
 mod fleet;
+#[allow(dead_code, unused_imports)]
+mod floor;
 mod probe;
 mod report;
 #[allow(dead_code)]
@@ -46,6 +48,8 @@ enum Command {
     Fanout(fanout_args::Fanout),
     /// Connected sessions without media: memory and CPU per session
     Idle(fanout_args::Idle),
+    /// What sending costs at the least: copy, header, cipher and send, with nothing else
+    Floor(floor::Floor),
     /// Puts results together: medians with the least and the most
     Report {
         /// Files that --json wrote, all of fanout or all of idle
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Fanout(scenario) => measure(&scenario.server, || run::fanout(&scenario)),
         Command::Idle(scenario) => measure(&scenario.server, || run::idle(&scenario)),
+        Command::Floor(floor) => floor::run(&floor),
         Command::Report { files } => report(&files),
     };
     match result {
