@@ -12,6 +12,16 @@ pub fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
+/// How long the calling thread could have run and had no core; zero where the kernel does not count it.
+pub fn thread_wait() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(parse_wait_ns(&text).unwrap_or(0))
+}
+
+fn parse_wait_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Who runs where. Dropped, it lets the thread that made it run where it was allowed to before.
 pub struct Cores {
     /// Where the sender may run otherwise; none when it was not pinned.
@@ -62,5 +72,37 @@ impl Drop for Cores {
         if let Some(before) = &self.before {
             let _ = sched_setaffinity(THIS, before);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_the_second_number() {
+        assert_eq!(parse_wait_ns("1500 42 7\n"), Some(42));
+        assert_eq!(parse_wait_ns(""), None);
+    }
+
+    #[test]
+    fn a_thread_is_pinned_until_its_cores_are_dropped() {
+        let before = sched_getaffinity(THIS).unwrap();
+        let core = (0..CpuSet::count()).find(|&core| before.is_set(core).unwrap()).unwrap();
+        let cores = Cores::choose(Some(core)).unwrap();
+        let mut only = CpuSet::new();
+        only.set(core).unwrap();
+        assert_eq!(sched_getaffinity(THIS).unwrap(), only);
+        drop(cores);
+        assert_eq!(sched_getaffinity(THIS).unwrap(), before);
+    }
+
+    #[test]
+    fn work_takes_cpu_time() {
+        let before = thread_time();
+        while thread_time() == before {
+            std::hint::spin_loop();
+        }
+        assert!(thread_time() > before);
     }
 }

@@ -177,7 +177,9 @@ pub fn measure(plan: &FloorPlan, progress: &mut dyn FnMut(&str)) -> Result<Floor
     let mut sender = Sender::new(plan.peers);
     let mut all = series_of(plan, &links);
     progress(&format!("{} points, about {:.0} s", all.len(), plan.about_s()));
+    let (wait, start) = (cpu::thread_wait(), clock::now());
     let rounds = measure_rounds(plan, &cores, &mut sender, &mut all, progress)?;
+    missing.extend(disturbance(cpu::thread_wait() - wait, clock::now().since(start)));
     if rounds < plan.repeats {
         missing.push(format!("stopped after {rounds} of {} rounds", plan.repeats));
     }
@@ -252,6 +254,20 @@ fn measure_rounds(
     }
     Ok(plan.repeats)
 }
+
+/// Says so when other programs took the core too often to speak of nothing else.
+fn disturbance(waited: Duration, elapsed: Duration) -> Option<String> {
+    let share = waited.as_secs_f64() / elapsed.as_secs_f64();
+    (share > WAITED_SHARE_MAX).then(|| {
+        format!(
+            "other programs had the core for {:.0} % of the time; what they leave in the caches makes each packet dearer",
+            share * 100.0
+        )
+    })
+}
+
+/// The share of the time that the sender may wait for its core without a word about it.
+const WAITED_SHARE_MAX: f64 = 0.05;
 
 fn machine() -> Machine {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

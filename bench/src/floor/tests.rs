@@ -85,6 +85,14 @@ fn each_device_has_figures_or_a_reason() {
 }
 
 #[test]
+fn a_sender_that_waits_for_its_core_is_told() {
+    let second = Duration::from_secs(1);
+    assert_eq!(disturbance(Duration::from_millis(40), second), None);
+    let told = disturbance(Duration::from_millis(250), second);
+    assert!(told.is_some_and(|note| note.contains("25 % of the time")));
+}
+
+#[test]
 fn a_core_that_is_not_there_is_refused_by_name() {
     let plan = FloorPlan {
         shapes: vec![Shape { payload_bytes: 200, run: 1 }],
