@@ -1,7 +1,6 @@
 //! Where packets go: sockets on loopback, sockets behind a pair of devices, or a device that drops.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::cpu::Cores;
 use super::namespace::Namespace;
+use super::outbox::Names;
 use super::work::{Sample, Sender};
 use super::{Device, Shape};
 
@@ -17,7 +17,7 @@ pub struct Link {
     device: Device,
     socket: UdpSocket,
     /// Of the peers.
-    addresses: Vec<SocketAddr>,
+    names: Names,
     /// Theirs too; none where packets are dropped.
     receivers: Vec<UdpSocket>,
     sink: Option<Sink>,
@@ -105,7 +105,8 @@ impl Link {
             }
         });
         let kind = kind.ok_or_else(|| {
-            format!("the kernel has no device that drops: {}", refusals.join("; "))
+            refusals.dedup();
+            format!("no device that drops could be made: {}", refusals.join("; "))
         })?;
         // A device that takes one segment at a time makes the kernel split runs, whatever else the device could do.
         namespace.ip(&format!("link set {SINK} gso_max_segs 1"))?;
@@ -115,11 +116,11 @@ impl Link {
         let socket = namespace.enter(|| bind(Ipv4Addr::new(198, 18, 0, 1)))?;
         let address = |peer: u32| {
             let [.., third, last] = (peer + 1).to_be_bytes();
-            SocketAddr::from((Ipv4Addr::new(198, 19, third, last), 40_000))
+            SocketAddrV4::new(Ipv4Addr::new(198, 19, third, last), 40_000)
         };
-        let addresses = (0..peers).map(address).collect();
+        let names = Names::new(&(0..peers).map(address).collect::<Vec<_>>());
         let sink = Some(Sink { namespace, kind });
-        Ok(Self { device: Device::Sink, socket, addresses, receivers: Vec::new(), sink })
+        Ok(Self { device: Device::Sink, socket, names, receivers: Vec::new(), sink })
     }
 
     fn to_receivers(
@@ -127,9 +128,14 @@ impl Link {
         socket: UdpSocket,
         receivers: Vec<UdpSocket>,
     ) -> Result<Self, String> {
-        let addresses = receivers.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>();
-        let addresses = addresses.map_err(|e| format!("asking a socket for its address: {e}"))?;
-        Ok(Self { device, socket, addresses, receivers, sink: None })
+        let address = |receiver: &UdpSocket| match receiver.local_addr() {
+            Ok(SocketAddr::V4(address)) => Ok(address),
+            Ok(SocketAddr::V6(address)) => Err(format!("a socket has the address {address}")),
+            Err(error) => Err(format!("asking a socket for its address: {error}")),
+        };
+        let addresses = receivers.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+        let names = Names::new(&addresses);
+        Ok(Self { device, socket, names, receivers, sink: None })
     }
 
     /// Sends for a while from this thread, and reads on another one, away from the sender's core.
@@ -154,7 +160,7 @@ impl Link {
                     drain(&self.receivers, &over)
                 })
             });
-            let sample = sender.send_for(&self.socket, &self.addresses, shape, length);
+            let sample = sender.send_for(&self.socket, &self.names, shape, length);
             over.store(true, Ordering::Relaxed);
             (sample, reader.map(|reader| reader.join().unwrap_or_default()))
         });
@@ -174,8 +180,8 @@ impl Link {
     }
 
     #[cfg(test)]
-    pub fn parts(&self) -> (&UdpSocket, &[SocketAddr], &[UdpSocket]) {
-        (&self.socket, &self.addresses, &self.receivers)
+    pub fn parts(&self) -> (&UdpSocket, &Names, &[UdpSocket]) {
+        (&self.socket, &self.names, &self.receivers)
     }
 }
 

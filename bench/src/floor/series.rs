@@ -32,7 +32,7 @@ pub enum Target<'a> {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 struct Totals {
     packets: u64,
-    sends: u64,
+    messages: u64,
     failed: u64,
     read: Option<u64>,
     counted: Option<u64>,
@@ -80,21 +80,21 @@ impl<'a> Series<'a> {
     }
 
     fn note(&mut self, run: &Run) {
-        let Sample { packets, sends, failed, error, cpu } = &run.sample;
+        let Sample { packets, messages, failed, error, cpu } = &run.sample;
         let totals = &mut self.totals;
         totals.packets += packets;
-        totals.sends += sends;
+        totals.messages += messages;
         totals.failed += failed;
         totals.read = run.read.map(|read| read + totals.read.unwrap_or(0));
         totals.counted = run.counted.map(|counted| counted + totals.counted.unwrap_or(0));
         if let Some(error) = error {
-            let Totals { failed, sends, .. } = *totals;
-            self.refused = Some(format!("{failed} of {sends} sends failed: {error}"));
+            let Totals { failed, messages, .. } = *totals;
+            self.refused = Some(format!("{failed} of {messages} sends failed: {error}"));
             return;
         }
-        if run.counted.is_some_and(|counted| counted < *sends) {
+        if run.counted.is_some_and(|counted| counted < *messages) {
             self.refused = Some(format!(
-                "the device counted {} of {packets} packets in {sends} sends",
+                "the device counted {} of {packets} packets in {messages} sends",
                 run.counted.unwrap_or(0)
             ));
             return;
@@ -178,7 +178,7 @@ mod tests {
     fn run(packets: u64, failed: u64, read: Option<u64>, counted: Option<u64>) -> Run {
         let error = (failed > 0).then(|| std::io::Error::from(std::io::ErrorKind::OutOfMemory));
         let cpu = Duration::from_micros(packets);
-        Run { sample: Sample { packets, sends: packets / 2, failed, error, cpu }, read, counted }
+        Run { sample: Sample { packets, messages: packets / 2, failed, error, cpu }, read, counted }
     }
 
     #[test]

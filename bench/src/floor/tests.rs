@@ -1,9 +1,10 @@
 //! The floor does the work that it claims, on real sockets.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 
 use sluice_engine::srtp::{InboundSrtp, PacketIndex};
 
+use super::outbox::{Names, Outbox};
 use super::*;
 
 const LENGTH: Duration = Duration::from_millis(20);
@@ -11,12 +12,12 @@ const LENGTH: Duration = Duration::from_millis(20);
 /// Sends a shape to three peers, then opens what each of them got.
 fn opens_with_the_keys_of_the_peers(shape: Shape) {
     let link = Link::open(Device::Loopback, 3).unwrap();
-    let (socket, addresses, receivers) = link.parts();
+    let (socket, names, receivers) = link.parts();
     link.split_by(shape).unwrap();
     let mut sender = Sender::new(3);
-    let sample = sender.send_for(socket, addresses, shape, LENGTH);
+    let sample = sender.send_for(socket, names, shape, LENGTH);
     assert_eq!(sample.failed, 0, "{:?}", sample.error);
-    assert_eq!(sample.packets, sample.sends * u64::from(shape.run));
+    assert_eq!(sample.packets, sample.messages * u64::from(shape.run));
     let mut opened = 0;
     for (peer, receiver) in (0..).zip(receivers) {
         opened += open_all(peer, receiver, shape);
@@ -44,6 +45,27 @@ fn open_all(peer: u32, receiver: &UdpSocket, shape: Shape) -> u64 {
         count += 1;
     }
     count
+}
+
+#[test]
+fn what_the_kernel_refuses_is_counted_and_the_rest_is_sent() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_nonblocking(true).unwrap();
+    let SocketAddr::V4(good) = receiver.local_addr().unwrap() else { panic!("asked for IPv4") };
+    // Nothing can be sent to port 0.
+    let bad = SocketAddrV4::new(*good.ip(), 0);
+    let names = Names::new(&[good, bad, bad, good]);
+    let mut outbox = Outbox::new(&socket, &names);
+    let mut sample = work::Sample::default();
+    outbox.send(0, b"onetwosixten", 3, &mut sample);
+    assert_eq!(sample.failed, 2);
+    assert!(sample.error.is_some());
+    let mut bytes = [0; 16];
+    let mut next = || receiver.recv(&mut bytes).map(|len| bytes[..len].to_vec()).ok();
+    assert_eq!(next().as_deref(), Some(b"one".as_slice()));
+    assert_eq!(next().as_deref(), Some(b"ten".as_slice()));
+    assert_eq!(next(), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The work that is measured: packets sealed for one destination after the other, and sent.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use sluice_engine::clock;
@@ -9,6 +9,7 @@ use sluice_engine::ids::ExtSeqNum;
 use sluice_engine::srtp::{MasterKey, OutboundSrtp, Profile};
 
 use super::cpu::thread_time;
+use super::outbox::{MESSAGES_MAX, Names, Outbox};
 use super::{HEADER_BYTES, Shape};
 
 /// A thread's peers and memory.
@@ -18,7 +19,7 @@ pub struct Sender {
     next: usize,
     /// The packet as the publisher sent it, header and payload: what all copies are made of.
     plain: Vec<u8>,
-    /// Room for the packets of one send.
+    /// Room for the packets of one batch.
     room: Vec<u8>,
 }
 
@@ -37,8 +38,8 @@ struct Peer {
 pub struct Sample {
     /// Packets that were sealed and, where there is a socket, taken by the kernel.
     pub packets: u64,
-    /// Send calls.
-    pub sends: u64,
+    /// Runs to one destination each.
+    pub messages: u64,
     /// Of those, refused by the kernel.
     pub failed: u64,
     /// Why, the last time.
@@ -47,8 +48,8 @@ pub struct Sample {
     pub cpu: Duration,
 }
 
-/// Sends between two looks at the clock.
-const BATCH: u32 = 64;
+/// Packets between two looks at the clock, and in one system call.
+const BATCH_PACKETS: u32 = MESSAGES_MAX as u32;
 
 /// The profile that costs least, and that servers choose.
 pub const PROFILE: Profile = Profile::AeadAes128Gcm;
@@ -95,60 +96,67 @@ impl Sender {
 
     /// Seals packets for one peer after the other, and drops them.
     pub fn seal_for(&mut self, shape: Shape, length: Duration) -> Sample {
-        self.work(shape, length, |_, _| Ok(()))
+        self.work(shape, length, |_, _, _| ())
     }
 
-    /// Seals packets for one peer after the other, and sends each run.
+    /// Seals packets for one peer after the other, and sends each run to that peer.
     ///
-    /// `addresses` are those of the peers. `socket` splits what is longer than a packet, when `shape` is a run.
+    /// `names` are those of the peers. `socket` splits what is longer than a packet, when `shape` is a run.
     pub fn send_for(
         &mut self,
         socket: &UdpSocket,
-        addresses: &[SocketAddr],
+        names: &Names,
         shape: Shape,
         length: Duration,
     ) -> Sample {
-        debug_assert!(addresses.len() == self.peers.len(), "each peer has its address");
-        self.work(shape, length, |peer, bytes| {
-            // A datagram socket takes all or nothing.
-            socket.send_to(bytes, addresses[peer]).map(drop)
+        debug_assert!(names.len() == self.peers.len(), "each peer has its address");
+        let mut outbox = Outbox::new(socket, names);
+        let message_bytes = (shape.run * shape.packet_bytes()) as usize;
+        self.work(shape, length, |first, bytes, sample| {
+            outbox.send(first, bytes, message_bytes, sample);
         })
     }
 
+    /// Calls `send` with the first peer's place and all messages of a batch.
     fn work(
         &mut self,
         shape: Shape,
         length: Duration,
-        mut send: impl FnMut(usize, &[u8]) -> io::Result<()>,
+        mut send: impl FnMut(usize, &[u8], &mut Sample),
     ) -> Sample {
         self.plain.clear();
         self.plain.extend(PLAIN_HEADER.into_iter().chain(payload(shape.payload_bytes)));
         let packet_bytes = shape.packet_bytes() as usize;
-        self.room.resize(shape.run as usize * packet_bytes, 0);
+        let message_bytes = shape.run as usize * packet_bytes;
+        let messages = (BATCH_PACKETS / shape.run).max(1);
+        self.room.resize(messages as usize * message_bytes, 0);
         let mut sample = Sample::default();
         let (before, began) = (thread_time(), clock::now());
         while clock::now().since(began) < length {
-            for _ in 0..BATCH {
+            let first = self.next;
+            for message in self.room.chunks_exact_mut(message_bytes) {
                 let at = self.next;
                 self.next = if at + 1 == self.peers.len() { 0 } else { at + 1 };
                 let peer = &mut self.peers[at];
-                for packet in self.room.chunks_exact_mut(packet_bytes) {
+                for packet in message.chunks_exact_mut(packet_bytes) {
                     peer.seal(&self.plain, packet);
                 }
-                sample.sends += 1;
-                match send(at, &self.room) {
-                    Ok(()) => sample.packets += u64::from(shape.run),
-                    Err(error) => {
-                        sample.failed += 1;
-                        sample.error = Some(error);
-                    }
-                }
             }
+            sample.messages += u64::from(messages);
+            send(first, std::hint::black_box(&self.room), &mut sample);
         }
         sample.cpu = thread_time().saturating_sub(before);
-        // The compiler must not find out that nobody reads what was sealed last.
-        std::hint::black_box(&self.room);
+        sample.packets = (sample.messages - sample.failed) * u64::from(shape.run);
         sample
+    }
+}
+
+impl Sample {
+    /// Counts a message that the kernel refused, and goes on to the next.
+    pub fn refuse(&mut self, done: &mut usize, error: io::Error) {
+        *done += 1;
+        self.failed += 1;
+        self.error = Some(error);
     }
 }
 
