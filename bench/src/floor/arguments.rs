@@ -1,0 +1,171 @@
+//! `sluice-bench floor`: its arguments, and what is done with them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, value_parser};
+
+use super::{
+    Device, FloorPlan, PAYLOAD_BYTES_MAX, PEERS_MAX, REPEATS_MAX, Shape, measure, mix, plan_for_all,
+};
+use super::{table, table::sentence};
+use crate::result::FloorResult;
+use crate::scenario::Scenario;
+use crate::stop;
+
+/// What sending costs at the least.
+#[derive(Args, Clone, Debug)]
+pub struct Floor {
+    /// Measures what these scenarios send: files, separated by commas
+    #[arg(long, value_name = "FILE", value_delimiter = ',', conflicts_with_all = ["payload", "run"])]
+    pub scenario: Vec<String>,
+    /// RTP payload bytes, several separated by commas
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [200, 1_180],
+        value_parser = value_parser!(u32).range(1..=i64::from(PAYLOAD_BYTES_MAX)))]
+    pub payload: Vec<u32>,
+    /// Packets of one send, several separated by commas
+    #[arg(long, value_name = "PACKETS", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16],
+        value_parser = value_parser!(u32).range(1..=64))]
+    pub run: Vec<u32>,
+    /// Destinations [default: 1000, or as many as the scenario has people, if that is less]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=i64::from(PEERS_MAX)))]
+    pub peers: Option<u32>,
+    /// What to send to, several separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = Device::ALL)]
+    pub device: Vec<Device>,
+    /// Runs of each point
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=i64::from(REPEATS_MAX)))]
+    pub runs: u32,
+    /// Seconds of each run, 0.01 to 10
+    #[arg(long, default_value_t = 0.3)]
+    pub seconds: f64,
+    /// Core to send from; readers run on the others
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Also writes the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Measures, prints the table, and fails when a point has no figure.
+///
+/// # Errors
+/// As [`measure`]; a scenario or the file for the result is in the way.
+pub fn run(arguments: &Floor) -> Result<ExitCode, String> {
+    let scenarios =
+        arguments.scenario.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let plan = arguments.plan(&scenarios);
+    stop::listen();
+    let result = measure(&plan, &mut |line| eprintln!("floor: {line}"))?;
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&result).map_err(|e| format!("JSON: {e}"))?;
+        fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    println!("{}", table(&result));
+    for line in mixes(&scenarios, &plan, &result) {
+        println!("{line}");
+    }
+    let is_whole = result.points.len() == plan.shapes.len() * plan.devices.len();
+    Ok(if is_whole && !stop::is_stopped() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Floor {
+    fn plan(&self, scenarios: &[Scenario]) -> FloorPlan {
+        let mut plan = plan_for_all(scenarios);
+        if scenarios.is_empty() {
+            let runs = |&payload_bytes: &u32| {
+                self.run.iter().map(move |&run| Shape { payload_bytes, run })
+            };
+            plan.shapes = self.payload.iter().flat_map(runs).collect();
+            plan.shapes.sort_unstable();
+            plan.shapes.dedup();
+            plan.peers = PEERS;
+        }
+        plan.devices.retain(|device| self.device.contains(device));
+        FloorPlan {
+            peers: self.peers.unwrap_or(plan.peers),
+            repeats: self.runs,
+            seconds: self.seconds,
+            core: self.core,
+            ..plan
+        }
+    }
+}
+
+/// Destinations when there is no scenario.
+const PEERS: u32 = 1_000;
+
+fn read(path: &str) -> Result<Scenario, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+    toml::from_str(&text).map_err(|e| format!("{path}: {e}"))
+}
+
+fn mixes(scenarios: &[Scenario], plan: &FloorPlan, result: &FloorResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    for scenario in scenarios {
+        for device in plan.devices.iter().map(|device| device.name()) {
+            if let Some(mix) = mix(scenario, &result.points, device) {
+                lines.push(sentence(&scenario.name, device, &mix));
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        floor: Floor,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Floor, clap::Error> {
+        Line::try_parse_from(["floor"].iter().chain(arguments)).map(|line| line.floor)
+    }
+
+    #[test]
+    fn payloads_and_runs_are_crossed_and_each_shape_stands_once() {
+        let floor = parse(&["--payload", "1180,200,200", "--run", "1,4", "--device", "sink"]);
+        let plan = floor.unwrap().plan(&[]);
+        let shapes: Vec<_> = plan.shapes.iter().map(|s| (s.payload_bytes, s.run)).collect();
+        assert_eq!(shapes, [(200, 1), (200, 4), (1_180, 1), (1_180, 4)]);
+        assert_eq!((plan.devices, plan.peers), (vec![Device::Sink], 1_000));
+        let default = parse(&[]).unwrap().plan(&[]);
+        assert_eq!(default.check(), Ok(()));
+        assert_eq!((default.shapes.len(), default.devices.len()), (10, 3));
+    }
+
+    #[test]
+    fn a_scenario_says_what_is_measured() {
+        let calls = "name = 'a'\ncalls = { calls = 1, participants = 8, unmuted = 1 }";
+        let scenario: Scenario = toml::from_str(calls).unwrap();
+        let floor = parse(&["--scenario", "a.toml", "--runs", "2"]).unwrap();
+        let plan = floor.plan(std::slice::from_ref(&scenario));
+        assert_eq!(plan.shapes, [Shape { payload_bytes: 200, run: 1 }]);
+        assert_eq!((plan.peers, plan.repeats), (8, 2));
+        assert!(parse(&["--scenario", "a.toml", "--payload", "200"]).is_err());
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused_with_the_bounds() {
+        for bad in [
+            ["--payload", "0"],
+            ["--payload", "1445"],
+            ["--run", "65"],
+            ["--peers", "10001"],
+            ["--runs", "0"],
+            ["--device", "eth0"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+        let refusal = |arguments: &[&str]| parse(arguments).unwrap().plan(&[]).check().unwrap_err();
+        assert!(refusal(&["--seconds", "NaN"]).contains("0.01 to 10"));
+        assert!(refusal(&["--run", "64"]).contains("65507"));
+    }
+}
