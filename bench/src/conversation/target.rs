@@ -162,9 +162,9 @@ mod tests {
     #[test]
     fn a_wrong_target_says_what_is_allowed() {
         for (text, wanted) in [
-            ("http://127.0.0.1", "is no API"),
+            ("http://127.0.0.1", "rtcd=URL"),
             ("127.0.0.1:8045", "rtcd=URL"),
-            ("rtp=http://127.0.0.1", "rtcd=URL"),
+            ("rtp=http://127.0.0.1", "is no API"),
             ("rtcd=https://127.0.0.1", "begins with http://"),
             ("rtcd=127.0.0.1:8045", "begins with http://"),
             ("rtcd=http://127.0.0.1:0", "1 to 65535"),

@@ -22,7 +22,7 @@ struct Dispatcher {
     ready: VecDeque<Key>,
     requests: JoinSet<(Key, Result<Response, String>)>,
     /// The worker's WebSocket (rtcd's API).
-    worker_socket: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    worker_socket: Option<mpsc::UnboundedSender<(Key, Vec<u8>)>>,
     own_sockets: HashMap<Key, mpsc::UnboundedSender<String>>,
 }
 
@@ -118,9 +118,9 @@ impl Dispatcher {
             },
             Wish::Message(bytes) => {
                 let socket = self.worker_socket.as_ref();
-                if let Some(Err(unsent)) = socket.map(|socket| socket.send(bytes)) {
+                if let Some(Err(unsent)) = socket.map(|socket| socket.send((key, bytes))) {
                     let why = "the worker's WebSocket has ended".to_owned();
-                    self.refuse(key, &Wish::Message(unsent.0), why).await;
+                    self.refuse(key, &Wish::Message(unsent.0.1), why).await;
                 } else if socket.is_none() {
                     let why = "this API has no WebSocket for all clients".to_owned();
                     self.refuse(key, &Wish::Message(Vec::new()), why).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header::AUTHORIZATION};
@@ -29,14 +29,15 @@ pub(super) type Socket = WebSocketStream<TcpStream>;
 pub(super) async fn open(
     server: &Server,
     shared: &Arc<Shared>,
-) -> Result<mpsc::UnboundedSender<Vec<u8>>, String> {
+) -> Result<mpsc::UnboundedSender<(Key, Vec<u8>)>, String> {
     let mut socket = connect(server, "/ws").await?;
     let greeted = tokio::time::timeout(TIMEOUT, greeting(&mut socket)).await;
     greeted.map_err(|_| "the server's WebSocket said no hello within 20 s".to_owned())??;
     let (sink, stream) = socket.split();
     let (sender, messages) = mpsc::unbounded_channel();
-    tokio::spawn(write(sink, messages, Arc::clone(shared)));
-    tokio::spawn(read(stream, Arc::clone(shared)));
+    let ended = Arc::new(Notify::new());
+    tokio::spawn(write(sink, messages, Arc::clone(shared), Arc::clone(&ended)));
+    tokio::spawn(read(stream, Arc::clone(shared), ended));
     Ok(sender)
 }
 
@@ -82,24 +83,31 @@ async fn greeting(socket: &mut Socket) -> Result<(), String> {
 
 async fn write(
     mut sink: SplitSink<Socket, Message>,
-    mut messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut messages: mpsc::UnboundedReceiver<(Key, Vec<u8>)>,
     shared: Arc<Shared>,
+    ended: Arc<Notify>,
 ) {
-    while let Some(bytes) = messages.recv().await {
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            () = ended.notified() => break,
+        };
+        let Some((key, bytes)) = message else { return };
         let sent = sink.send(Message::binary(bytes)).await;
         shared.carried();
-        if sent.is_err() {
-            // The reading half sees the same end and tells the clients.
+        if let Err(error) = sent {
+            shared.hear(key, Heard::SocketClosed(error.to_string())).await;
             break;
         }
     }
     messages.close();
-    while messages.recv().await.is_some() {
+    while let Some((key, _)) = messages.recv().await {
         shared.carried();
+        shared.hear(key, Heard::SocketClosed("it has ended".to_owned())).await;
     }
 }
 
-async fn read(mut stream: SplitStream<Socket>, shared: Arc<Shared>) {
+async fn read(mut stream: SplitStream<Socket>, shared: Arc<Shared>, ended: Arc<Notify>) {
     let why = loop {
         match stream.next().await {
             Some(Ok(Message::Binary(bytes))) => {
@@ -114,6 +122,7 @@ async fn read(mut stream: SplitStream<Socket>, shared: Arc<Shared>) {
             None => break "the server closed it".to_owned(),
         }
     };
+    ended.notify_one();
     let all: Vec<Key> = shared.inbox().sessions.values().copied().collect();
     for key in all {
         shared.hear(key, Heard::SocketClosed(why.clone())).await;
