@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use sluice_engine::clock;
 
 use super::load::{LoadArguments, least_time};
 use super::write;
 use crate::compare::Side;
+use crate::floor::{self, Device};
+use crate::reports;
+use crate::reports::progress::{Progress, Shown};
 use crate::result::RunResult;
 use crate::run::{self, RunOptions};
 use crate::scenario::Scenario;
@@ -28,9 +32,9 @@ pub struct RunArguments {
     /// Measures the floor of the same packets on this machine afterwards
     #[arg(long)]
     floor: bool,
-    /// Device for the floor: loopback, veth or sink
-    #[arg(long, default_value = "loopback", requires = "floor")]
-    floor_device: String,
+    /// What the floor sends to
+    #[arg(long, default_value_t = Device::Loopback, requires = "floor")]
+    floor_device: Device,
     /// Names this configuration of the server in reports
     #[arg(long, default_value = "")]
     label: String,
@@ -96,15 +100,24 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     let scenario = load.scenario()?;
     let target = load.target(&arguments.target, &scenario)?;
     let options = load.options(target, arguments.pid, scenario, &arguments.label);
-    let result = run_once(&options)?;
+    let mut result = run_once(&options)?;
+    if arguments.floor && !result.partial {
+        let plan = floor::FloorPlan {
+            devices: vec![arguments.floor_device],
+            ..floor::plan_for(&options.scenario)
+        };
+        let found = floor::measure(&plan, &mut |text| eprintln!("floor: {text}"))?;
+        floor::hold_against(&mut result, &found.points, arguments.floor_device.name());
+        result.problems.extend(found.missing);
+    }
     let results = [result];
     if let Some(path) = &arguments.json {
         write(path, &json(&results[0])?)?;
     }
     if let Some(path) = &arguments.html {
-        let _ = path;
+        write(path, &reports::html(&results, &[]))?;
     }
-    println!("{}", json(&results[0])?);
+    println!("{}", reports::markdown(&results, &[]));
     Ok(verdict(&results))
 }
 
@@ -162,7 +175,22 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
         options.scenario.calls.participants,
         least_time(&options.scenario)
     );
-    let result = run::run(&options, &mut |tick, people| eprintln!("{tick:?} of {people}"));
+    let mut shown = Shown::on_stderr();
+    let has_process = options.pid.is_some();
+    let result = run::run(&options, &mut |tick, participants| {
+        let progress = Progress {
+            at_s: tick.at_s,
+            phase: tick.phase,
+            joined: tick.participants,
+            participants,
+            packets_in_per_s: tick.packets_in_per_s,
+            packets_out_per_s: tick.packets_out_per_s,
+            server_cores: has_process.then_some(tick.server_cores),
+            loss: None,
+        };
+        shown.show(clock::now(), &progress);
+    });
+    shown.finish();
     account::finish(&options.target)?;
     result
 }

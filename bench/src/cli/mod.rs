@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::worker::{self, WorkerArguments};
-use crate::{impair, stop};
+use crate::{floor, impair, stop};
 
 #[derive(Parser)]
 #[command(
@@ -31,6 +31,10 @@ enum Command {
     Compare(measure::CompareArguments),
     /// Finds the largest load that a server carries
     Capacity(measure::CapacityArguments),
+    /// Measures what copy, header, cipher and send cost on this machine with nothing else
+    Floor(floor::Floor),
+    /// Puts results together: Markdown, HTML
+    Report(show::ReportArguments),
     /// Lists the scenarios that come with the program, or prints one
     Scenarios {
         /// Prints this one as TOML
@@ -48,6 +52,8 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => measure::run(&arguments),
         Command::Compare(arguments) => measure::compare(&arguments),
         Command::Capacity(arguments) => measure::capacity(&arguments),
+        Command::Floor(arguments) => floor::run(&arguments),
+        Command::Report(arguments) => done(show::report(&arguments)),
         Command::Scenarios { name } => done(show::scenarios(name.as_deref())),
         Command::Worker(arguments) => done(worker::serve_controllers(&arguments)),
         Command::Impair(arguments) => impair::command::run(&arguments),

@@ -1,8 +1,9 @@
 //! A comparison for people: each pair in a line, their median and spread, and in words whether they differ.
 
 use super::ratios::Finding;
-use super::{Comparison, Round, Side, Spread};
+use super::{Comparison, Round, Side};
 use crate::result::RunResult;
+use crate::spread::Spread;
 
 /// What of a run is shown: its value of each side, and A's by B's.
 struct Measure {
@@ -174,7 +175,7 @@ fn notes(comparison: &Comparison) -> String {
 fn sentence(noun: &str, spread: Option<Spread>) -> String {
     let Some(spread) = spread else { return format!("{noun}: there is no pair to compare.") };
     let figures = shown(&spread);
-    let which = match spread.finding() {
+    let which = match Finding::of(&spread) {
         Finding::Below => "smaller",
         Finding::Above => "larger",
         Finding::Undecided if spread.count == 1 => {

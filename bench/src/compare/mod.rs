@@ -12,7 +12,7 @@ use crate::result::RunResult;
 use crate::stop;
 
 pub use markdown::markdown;
-pub use ratios::{Differences, Ratios, Spread};
+pub use ratios::{Differences, Ratios};
 
 /// The version of this format.
 pub const FORMAT: u32 = 1;

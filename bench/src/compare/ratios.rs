@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::result::RunResult;
+use crate::spread::Spread;
 
 /// A's figures by B's, of one round. Absent where either has none, or B's is nothing.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -30,15 +31,6 @@ pub struct Differences {
     pub latency_p99: Option<Spread>,
     pub resident_joined: Option<Spread>,
     pub loss_share_difference: Option<Spread>,
-}
-
-/// The middle of some values, and how far they lie apart.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Spread {
-    pub count: u32,
-    pub median: f64,
-    pub least: f64,
-    pub most: f64,
 }
 
 /// What a spread of ratios says.
@@ -85,26 +77,13 @@ impl Differences {
     }
 }
 
-impl Spread {
-    /// `None` without values.
-    pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let (&least, &most) = (values.first()?, values.last()?);
-        let half = values.len() / 2;
-        let median = match values.len() % 2 {
-            0 => f64::midpoint(values[half - 1], values[half]),
-            _ => values[half],
-        };
-        Some(Self { count: values.len() as u32, median, least, most })
-    }
-
+impl Finding {
     /// What these ratios say. A single one says nothing: it has no spread.
-    pub fn finding(&self) -> Finding {
-        match (self.count > 1, self.most < 1.0, self.least > 1.0) {
-            (true, true, _) => Finding::Below,
-            (true, _, true) => Finding::Above,
-            _ => Finding::Undecided,
+    pub fn of(ratios: &Spread) -> Self {
+        match (ratios.count > 1, ratios.most < 1.0, ratios.least > 1.0) {
+            (true, true, _) => Self::Below,
+            (true, _, true) => Self::Above,
+            _ => Self::Undecided,
         }
     }
 }

@@ -150,7 +150,7 @@ fn rounds_are_bounded() {
 
 #[test]
 fn only_a_spread_on_one_side_of_one_is_a_difference() {
-    let finding = |values: &[f64]| Spread::of(values.iter().copied()).unwrap().finding();
+    let finding = |values: &[f64]| Finding::of(&Spread::of(values.iter().copied()).unwrap());
     assert_eq!(finding(&[0.5, 0.9, 0.7]), Finding::Below);
     assert_eq!(finding(&[1.01, 1.3]), Finding::Above);
     assert_eq!(finding(&[0.9, 1.1, 0.9]), Finding::Undecided);

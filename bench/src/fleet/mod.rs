@@ -426,6 +426,12 @@ impl Fleet {
         let route = Route { transport: Transport::Udp, local: socket as u16, remote };
         let id = self.network.open_path(route);
         self.paths[socket] = Some(Path { remote, id });
+        // The first check waits for nothing else.
+        let (now, ntp) = (clock::now(), self.ntp(clock::now()));
+        if let Some(Some(peer)) = self.peers.get_mut(socket) {
+            let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
+            peer.handle_timeout(now, ntp, &self.assignment.scenario, &mut send);
+        }
     }
 
     /// The address that stands for the server's: that of the relay, if there is one.

@@ -17,8 +17,8 @@ use crate::stop;
 /// What sending costs at the least.
 #[derive(Args, Clone, Debug)]
 pub struct Floor {
-    /// Measures what these scenarios send: files, separated by commas
-    #[arg(long, value_name = "FILE", value_delimiter = ',', conflicts_with_all = ["payload", "run"])]
+    /// Measures what these scenarios send: names or files, separated by commas
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', conflicts_with_all = ["payload", "run"])]
     pub scenario: Vec<String>,
     /// RTP payload bytes, several separated by commas
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [200, 1_180],
@@ -53,8 +53,8 @@ pub struct Floor {
 /// # Errors
 /// As [`measure`]; a scenario or the file for the result is in the way.
 pub fn run(arguments: &Floor) -> Result<ExitCode, String> {
-    let scenarios =
-        arguments.scenario.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let named = arguments.scenario.iter().map(|name| Scenario::find(name));
+    let scenarios = named.collect::<Result<Vec<_>, _>>()?;
     let plan = arguments.plan(&scenarios);
     stop::listen();
     let result = measure(&plan, &mut |line| eprintln!("floor: {line}"))?;
@@ -95,11 +95,6 @@ impl Floor {
 
 /// Destinations when there is no scenario.
 const PEERS: u32 = 1_000;
-
-fn read(path: &str) -> Result<Scenario, String> {
-    let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    toml::from_str(&text).map_err(|e| format!("{path}: {e}"))
-}
 
 fn mixes(scenarios: &[Scenario], plan: &FloorPlan, result: &FloorResult) -> Vec<String> {
     let mut lines = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_engine::egress::run_length;
 
 use super::{Device, FloorPlan, Shape};
-use crate::result::{FloorMix, FloorPoint};
+use crate::result::{FloorMix, FloorPoint, RunResult};
 use crate::scenario::{Scenario, Video};
 
 /// Destinations at most; beyond, a packet costs hardly more.
@@ -94,6 +94,16 @@ fn frame_shapes(video: &Video) -> Vec<Shape> {
         left = tail;
     }
     shapes
+}
+
+/// Gives a run the floor of its scenario, if these points have it all.
+pub fn hold_against(run: &mut RunResult, points: &[FloorPoint], device: &str) {
+    let Some(mut floor) = run.scenario.as_ref().and_then(|scenario| mix(scenario, points, device))
+    else {
+        return;
+    };
+    floor.multiple = run.server.us_per_packet_out.map(|cost| cost / floor.us_per_packet_out);
+    run.floor = Some(floor);
 }
 
 #[cfg(test)]

@@ -16,11 +16,10 @@ mod namespace;
 mod outbox;
 mod series;
 mod table;
-mod time;
 mod work;
 
 pub use arguments::{Floor, run};
-pub use mix::{mix, plan_for, plan_for_all};
+pub use mix::{hold_against, mix, plan_for, plan_for_all};
 pub use table::table;
 
 use std::time::Duration;
@@ -30,7 +29,7 @@ use sluice_engine::clock;
 use sluice_engine::egress::RUN_SEGMENTS_MAX;
 
 use crate::result::{FORMAT, FloorResult, Machine};
-use crate::stop;
+use crate::{stop, timestamp};
 use link::Link;
 use series::{Series, Target};
 use work::Sender;
@@ -168,8 +167,8 @@ const WARM_UP_SHARE: f64 = 0.3;
 /// The plan is out of bounds, no device could be made or no point gave a figure, or it was stopped before the first round was over.
 pub fn measure(plan: &FloorPlan, progress: &mut dyn FnMut(&str)) -> Result<FloorResult, String> {
     plan.check()?;
-    let mut machine = machine();
-    let began = time::rfc3339(clock::wall_clock().ntp(clock::now()));
+    let mut machine = Machine::read(None);
+    let began = timestamp::rfc3339(clock::wall_clock().ntp(clock::now()));
     let cores = cpu::Cores::choose(plan.core)?;
     let (links, mut missing) = open_links(plan, progress);
     if links.is_empty() {
@@ -184,7 +183,7 @@ pub fn measure(plan: &FloorPlan, progress: &mut dyn FnMut(&str)) -> Result<Floor
     if rounds < plan.repeats {
         missing.push(format!("stopped after {rounds} of {} rounds", plan.repeats));
     }
-    machine.load_after = read_line("/proc/loadavg");
+    machine.load_after = crate::machine::load();
     let points = series::points(&all, plan.peers, &mut missing);
     if points.is_empty() {
         return Err(missing.join("; "));
@@ -269,24 +268,6 @@ fn disturbance(waited: Duration, elapsed: Duration) -> Option<String> {
 
 /// The share of the time that the sender may wait for its core without a word about it.
 const WAITED_SHARE_MAX: f64 = 0.05;
-
-fn machine() -> Machine {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.and_then(|rest| rest.split_once(':')).map_or("unknown", |(_, name)| name);
-    Machine {
-        cpu: model.trim().to_owned(),
-        cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count() as u32,
-        kernel: read_line("/proc/sys/kernel/osrelease"),
-        load_before: read_line("/proc/loadavg"),
-        bench_version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Machine::default()
-    }
-}
-
-fn read_line(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
-}
 
 #[cfg(test)]
 mod tests;

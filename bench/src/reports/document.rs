@@ -314,7 +314,7 @@ fn described<'a>(machine: &Machine, loads: impl Iterator<Item = &'a String>) -> 
     // The load of one minute is the first number.
     let ones = loads.filter_map(|load| load.split(' ').next()?.parse::<f64>().ok());
     let ones: Vec<f64> = ones.collect();
-    let load = match super::group::Spread::of(ones) {
+    let load = match crate::spread::Spread::of(ones) {
         Some(spread) => format!("{:.2} to {:.2}", spread.least, spread.most),
         None => String::new(),
     };

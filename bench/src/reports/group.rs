@@ -2,6 +2,7 @@
 
 use crate::result::{Machine, RunResult};
 use crate::scenario::Scenario;
+use crate::spread::Spread;
 
 /// Repeated runs. Figures come from `valid` alone.
 pub struct Group<'a> {
@@ -167,39 +168,10 @@ fn of<'a>(runs: &[&'a RunResult], firsts: &[&RunResult], machines: &[&Machine]) 
     }
 }
 
-/// The middle of some values, and how far they lie apart.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Spread {
-    pub median: f64,
-    pub least: f64,
-    pub most: f64,
-}
-
-impl Spread {
-    /// `None` without values.
-    pub fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_unstable_by(f64::total_cmp);
-        let (&least, &most) = (values.first()?, values.last()?);
-        let half = values.len() / 2;
-        let median = match values.len() % 2 {
-            0 => f64::midpoint(values[half - 1], values[half]),
-            _ => values[half],
-        };
-        Some(Self { median, least, most })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::sample;
     use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        let spread = Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!((spread.median, spread.least, spread.most), (2.5, 1.0, 4.0));
-        assert_eq!(Spread::of(vec![]), None);
-    }
 
     #[test]
     fn repeated_runs_share_a_group_and_an_invalid_one_lends_no_figure() {

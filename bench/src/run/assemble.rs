@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluice_engine::clock::{self, NtpTime};
+use sluice_engine::clock;
 
 use super::{Look, RunOptions, expect};
 use crate::histogram::Histogram;
 use crate::probe::Core;
 use crate::result::{CoreUse, FORMAT, Loss, Machine, RunResult, ThreadUse, Traffic};
+use crate::timestamp;
 use crate::worker::protocol::Window;
 
 /// What is known before anything happens.
@@ -18,7 +19,7 @@ pub fn begin(options: &RunOptions) -> RunResult {
         label: options.label.clone(),
         target: options.target.api.name().to_owned(),
         command: options.command.clone(),
-        began: timestamp(clock::wall_clock().ntp(clock::now())),
+        began: timestamp::rfc3339(clock::wall_clock().ntp(clock::now())),
         scenario: Some(options.scenario.clone()),
         seed: options.seed,
         verify: options.verify,
@@ -26,26 +27,6 @@ pub fn begin(options: &RunOptions) -> RunResult {
         ..RunResult::default()
     }
 }
-
-/// A moment in UTC, to the second. Source: RFC 3339 §5.6.
-fn timestamp(ntp: NtpTime) -> String {
-    let seconds = (ntp.0 >> 32).saturating_sub(NTP_UNIX_OFFSET_S);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that leap days come last; the calendar repeats every 400 years, which are 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, turn) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + turn;
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Seconds between 1900 and 1970. Source: RFC 5905 §6.
-const NTP_UNIX_OFFSET_S: u64 = 2_208_988_800;
 
 /// Fills in what was measured between two looks; `measured` is the time in which media was sent.
 pub fn finish(
@@ -223,15 +204,6 @@ mod tests {
                 .collect(),
             ..Window::default()
         }
-    }
-
-    #[test]
-    fn moments_are_written_in_utc() {
-        let at = |unix: u64| timestamp(NtpTime::from_unix(unix, 0));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(1_795_178_096), "2026-11-20T12:34:56Z");
     }
 
     #[test]

@@ -9,8 +9,8 @@ mod scale;
 
 use serde::{Deserialize, Serialize};
 
-pub use bounds::{COUNT_MAX, PACKETS_PER_SECOND_MAX};
-pub use scale::{FACTOR_MIN, fit, parse_factor, participants_min, scale, with_people};
+pub use bounds::COUNT_MAX;
+pub use scale::{fit, parse_factor, participants_min, scale, with_people};
 
 /// One scenario. All fields have defaults but `name` and `calls`; unknown keys are refused.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
