@@ -2,6 +2,9 @@
 //!
 //! A session is asked for with an offer of what the client sends; the call is made when it is missing, and goes with its last session. What
 //! others send is offered by the server over the client's WebSocket, which only a client that receives has.
+//!
+//! A client that sends nothing has nothing to offer, and the server offers it nothing until somebody publishes: in a call where nobody
+//! does, it is ready without ever having been told to connect.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,6 @@
 //! HTTP requests over connections that are used again.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +13,6 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION};
 use hyper_util::rt::TokioIo;
 use sluice_engine::clock::{self, Instant};
 use tokio::net::TcpStream;
-
-use std::net::SocketAddr;
 
 use crate::conversation::{Request, Response, Target};
 

@@ -16,7 +16,7 @@ mod shared_socket;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use sluice_engine::io::Wake;
 use tokio::sync::{Notify, mpsc};
 
+use crate::conversation::target::is_public;
 use crate::conversation::{Heard, Target, Wish};
 
 /// The most wishes that wait.
@@ -217,4 +218,13 @@ pub fn resolve(target: &Target) -> Result<Vec<SocketAddr>, String> {
     let found = (host, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
     let found: Vec<SocketAddr> = found.collect();
     if found.is_empty() { Err(format!("{host} has no address")) } else { Ok(found) }
+}
+
+/// The target's address that may be somebody else's, if it has one: load is not for strangers.
+///
+/// # Errors
+/// The name is unknown.
+pub fn public_address(target: &Target) -> Result<Option<IpAddr>, String> {
+    let addresses = resolve(target)?;
+    Ok(addresses.into_iter().map(|address| address.ip()).find(|ip| is_public(*ip)))
 }

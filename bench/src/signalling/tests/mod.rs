@@ -374,6 +374,15 @@ fn what_is_too_much_to_carry_is_refused_at_once() {
 }
 
 #[test]
+fn targets_of_strangers_are_told_apart() {
+    let of = |url: &str| super::public_address(&Target::parse(&format!("rtcd={url}")).unwrap());
+    assert_eq!(of("http://localhost:1"), Ok(None));
+    assert_eq!(of("http://[fd00::1]:1"), Ok(None));
+    assert_eq!(of("http://192.0.2.1:1"), Ok(Some([192, 0, 2, 1].into())));
+    assert!(of("http://no-such-host.invalid").unwrap_err().contains("no-such-host.invalid"));
+}
+
+#[test]
 fn nobody_at_the_address_is_said() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut target = Target::parse(&format!("rtcd=http://127.0.0.1:{free}")).unwrap();

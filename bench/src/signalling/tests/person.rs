@@ -141,6 +141,8 @@ impl Person {
             match socket.recv(&mut buffer) {
                 Ok(len) => client.handle_datagram(now, &mut buffer[..len], &mut send),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // The server's socket is gone: its end is noticed elsewhere.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => panic!("{error}"),
             }
         }
