@@ -185,8 +185,8 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
             participants,
             packets_in_per_s: tick.packets_in_per_s,
             packets_out_per_s: tick.packets_out_per_s,
+            loss: (tick.packets_out_per_s > 0.0).then_some(tick.loss),
             server_cores: has_process.then_some(tick.server_cores),
-            loss: None,
         };
         shown.show(clock::now(), &progress);
     });

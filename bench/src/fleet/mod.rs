@@ -148,7 +148,9 @@ impl Fleet {
 
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        self.progress
+        let streams = self.peers.iter().flatten().flat_map(|peer| &peer.received);
+        let gaps = streams.map(|stream| u64::try_from(stream.inbound.lost()).unwrap_or(0)).sum();
+        Progress { gaps, ..self.progress }
     }
 
     /// The wall clock here, before it is set to the controller's.
@@ -232,7 +234,6 @@ impl Fleet {
 
     /// Sends the media that is due. It leaves at once: it carries the time of sending.
     fn send_due(&mut self) {
-        let mut sent = 0;
         loop {
             let now = clock::now();
             let Some(&Reverse((due, socket, at))) = self.due.peek() else { break };
@@ -258,12 +259,8 @@ impl Fleet {
             peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path), &mut self.unsent));
             self.progress.packets_sent += 1;
             self.due.push(Reverse((peer.publications[at].next_due(), socket, at as u8)));
-            sent += 1;
-            if sent % 16 == 0 {
-                self.flush();
-            }
-        }
-        if sent > 0 {
+            // By itself: browsers and pion send each packet with a call of its own. Packets that leave as one run of
+            // segments would cross loopback as one, and so flatter every server.
             self.flush();
         }
     }

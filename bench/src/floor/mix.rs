@@ -7,6 +7,7 @@ use sluice_engine::egress::run_length;
 use super::{Device, FloorPlan, Shape};
 use crate::result::{FloorMix, FloorPoint, RunResult};
 use crate::scenario::{Scenario, Video};
+use crate::spread::Spread;
 
 /// Destinations at most; beyond, a packet costs hardly more.
 const PEERS_MAX: u32 = 1_000;
@@ -40,16 +41,30 @@ pub fn mix(scenario: &Scenario, points: &[FloorPoint], device: &str) -> Option<F
     let total: f64 = rates.values().sum();
     let mut found = FloorMix::default();
     for (shape, rate) in rates {
-        let point = points.iter().find(|point| {
+        let matching = points.iter().filter(|point| {
             let measured = Shape { payload_bytes: point.payload_bytes, run: point.run };
             point.device == device && measured == shape
-        })?;
+        });
+        let point = middle(matching)?;
         let share = rate / total;
         found.us_per_packet_out += share * point.ns_per_packet / 1_000.0;
-        found.points.push(point.clone());
+        found.points.push(point);
         found.shares.push(share);
     }
     (!found.points.is_empty()).then_some(found)
+}
+
+/// One point of several measurements of the same: the median of their medians, with the least and the most of all.
+fn middle<'a>(points: impl Iterator<Item = &'a FloorPoint>) -> Option<FloorPoint> {
+    let points: Vec<_> = points.collect();
+    let of = |value: fn(&FloorPoint) -> f64| Spread::of(points.iter().map(|point| value(point)));
+    Some(FloorPoint {
+        ns_per_packet: of(|point| point.ns_per_packet)?.median,
+        ns_least: of(|point| point.ns_least)?.least,
+        ns_most: of(|point| point.ns_most)?.most,
+        ns_sealing: of(|point| point.ns_sealing)?.median,
+        ..(*points.first()?).clone()
+    })
 }
 
 /// Packets a second of each shape, of one call and for one receiver: all calls and receivers have the same mix.

@@ -224,6 +224,9 @@ pub struct Tick {
     pub server_cores: f64,
     pub packets_in_per_s: f64,
     pub packets_out_per_s: f64,
+    /// Gaps that receivers see, by what they should have received since they joined.
+    #[serde(default)]
+    pub loss: f64,
     pub resident_bytes: u64,
 }
 

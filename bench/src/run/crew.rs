@@ -134,6 +134,7 @@ impl Crew {
             sum.failed += progress.failed;
             sum.packets_sent += progress.packets_sent;
             sum.packets_received += progress.packets_received;
+            sum.gaps += progress.gaps;
             sum.subscriptions += progress.subscriptions;
             sum.publications += progress.publications;
         }

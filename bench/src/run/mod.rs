@@ -244,6 +244,7 @@ impl Run<'_> {
             server_cores: spent / elapsed,
             packets_in_per_s: rate(progress.packets_sent, before.packets_sent),
             packets_out_per_s: rate(progress.packets_received, before.packets_received),
+            loss: progress.gaps as f64 / (progress.packets_received + progress.gaps).max(1) as f64,
             resident_bytes: self.options.pid.map_or(Ok(0), probe::resident_bytes)?,
         };
         self.last = (now, progress, Some(cpu));

@@ -13,12 +13,20 @@ const DISTURBED: f64 = 0.05;
 const LATE_TOLD: f64 = 0.01;
 const LATE_MAX: f64 = 0.05;
 
+/// Seconds of measurement without which a run that was stopped says nothing.
+const MEASURED_MIN_S: f64 = 1.0;
+
 /// Microseconds that the generator's own clock may be off, at the 99th percentile.
 const CLOCK_ERROR_MAX_US: f64 = 100.0;
 
 /// Judges a run: fills in `valid`, `disturbed` and `problems`, and withholds what would mislead.
 pub fn judge(result: &mut RunResult, problems: Vec<String>) {
     result.problems.splice(0..0, problems);
+    if result.partial && result.elapsed_s < MEASURED_MIN_S {
+        result.problems.push("it was stopped before anything was measured".to_owned());
+        withhold(result);
+        return;
+    }
     let faults = faults_of_generator(result);
     result.valid = faults.is_empty();
     result.problems.splice(0..0, faults);
@@ -33,10 +41,15 @@ pub fn judge(result: &mut RunResult, problems: Vec<String>) {
             .push(format!("disturbed: one side waited for a core for {share:.0} % of the time"));
     }
     if !result.valid {
-        let server = &mut result.server;
-        (server.us_per_packet_out, server.us_per_packet, server.cores_per_gbps) =
-            (None, None, None);
+        withhold(result);
     }
+}
+
+fn withhold(result: &mut RunResult) {
+    let server = &mut result.server;
+    server.us_per_packet_out = None;
+    server.us_per_packet = None;
+    server.cores_per_gbps = None;
 }
 
 fn faults_of_generator(result: &RunResult) -> Vec<String> {
@@ -103,6 +116,7 @@ mod tests {
             traffic: Traffic { packets_in: 100, packets_out: 1_000, late: 1, ..Traffic::default() },
             generator: GeneratorUse { busiest: 0.5, waited_share: 0.01, ..GeneratorUse::default() },
             clock_error_us: Distribution { p99: 20.0, ..Distribution::default() },
+            elapsed_s: 10.0,
             ..RunResult::default()
         };
         result.server.us_per_packet_out = Some(3.0);
@@ -133,6 +147,14 @@ mod tests {
             assert!(!result.valid && result.server.us_per_packet_out.is_none());
             assert!(!result.problems.is_empty());
         }
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_before_it_measured_says_only_that() {
+        let mut result = RunResult { partial: true, elapsed_s: 0.1, ..clean() };
+        judge(&mut result, Vec::new());
+        assert!(!result.valid && result.server.us_per_packet_out.is_none());
+        assert_eq!(result.problems, ["it was stopped before anything was measured"]);
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Progress {
     pub failed: u32,
     pub packets_sent: u64,
     pub packets_received: u64,
+    /// Numbers that lack in what they received.
+    pub gaps: u64,
     /// Streams that clients receive and know the publisher of.
     pub subscriptions: u64,
     /// Sources that the server takes.
