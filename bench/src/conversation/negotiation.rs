@@ -204,7 +204,7 @@ impl Negotiation {
     /// A candidate that came by itself.
     ///
     /// # Errors
-    /// Never for a candidate; as [`Negotiation::take_answer`].
+    /// As [`Negotiation::handle_timeout`].
     pub fn add_candidate(
         &mut self,
         now: Instant,

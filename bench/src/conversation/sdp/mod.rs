@@ -160,8 +160,8 @@ impl Source {
 impl Media {
     /// A section of our own offer that sends.
     pub fn sending(sending: Sending) -> Self {
-        Self { sends: Some(sending.clone()), ..Self::receiving(sending.source.format()) }
-            .not_receiving()
+        let format = sending.source.format();
+        Self { sends: Some(sending), receives: false, ..Self::receiving(format) }
     }
 
     /// A section of our own offer that receives.
@@ -174,11 +174,6 @@ impl Media {
             extensions: format.extensions().to_vec(),
             feedback: format.feedback().to_vec(),
         }
-    }
-
-    fn not_receiving(mut self) -> Self {
-        self.receives = false;
-        self
     }
 
     /// Which way the media goes, from our side.
