@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::conversation::target::is_public;
 use crate::conversation::{Account, Target, TargetApi};
 use crate::probe;
 use crate::run::RunOptions;
 use crate::scenario::{Scenario, fit, parse_factor, scale};
-use crate::signalling::resolve;
+use crate::signalling::public_address;
 
 /// The load.
 #[derive(Args, Clone, Debug)]
@@ -98,7 +97,7 @@ impl LoadArguments {
             target.account = Some(Account { client: client.clone(), key: key.clone() });
         }
         if !self.allow_public
-            && let Some(address) = resolve(&target)?.into_iter().find(|a| is_public(a.ip()))
+            && let Some(address) = public_address(&target)?
         {
             return Err(format!(
                 "{text} is at {address}, a public address: --allow-public puts load on it, with the consent of whoever runs it"
@@ -112,6 +111,12 @@ impl LoadArguments {
                 "a player of WHEP gets one audio and one video: {} has {} unmuted and {} screens in a call, \
                 or mutes; use the rtcd or sluice API",
                 scenario.name, calls.unmuted, calls.screens
+            ));
+        }
+        if target.api != TargetApi::Rtcd && !scenario.has_media() {
+            return Err(format!(
+                "nobody sends in {}: only by rtcd's API do clients connect before there is anything to receive",
+                scenario.name
             ));
         }
         Ok(target)
@@ -140,6 +145,7 @@ impl LoadArguments {
             label: label.to_owned(),
             command: super::command_line(),
             interface: self.interface.clone(),
+            allow_public: self.allow_public,
             target,
         }
     }

@@ -6,6 +6,7 @@ use super::ratios::Finding;
 use super::*;
 use crate::result::{Distribution, Loss, ServerUse};
 use crate::scenario::Scenario;
+use crate::spread::Spread;
 
 /// A sample of a valid run.
 fn sample(cores: f64) -> RunResult {
@@ -156,9 +157,9 @@ fn only_a_spread_on_one_side_of_one_is_a_difference() {
     assert_eq!(finding(&[0.9, 1.1, 0.9]), Finding::Undecided);
     assert_eq!(finding(&[0.9, 1.0]), Finding::Undecided);
     assert_eq!(finding(&[0.5]), Finding::Undecided);
-    let even = Spread::of([4.0, 1.0, 3.0, 2.0].into_iter()).unwrap();
+    let even = Spread::of([4.0, 1.0, 3.0, 2.0]).unwrap();
     assert_eq!((even.median, even.least, even.most), (2.5, 1.0, 4.0));
-    assert_eq!(Spread::of([].into_iter()), None);
+    assert_eq!(Spread::of([]), None);
 }
 
 #[test]

@@ -98,11 +98,6 @@ impl Negotiation {
         self.offered.is_some()
     }
 
-    /// Whether the server takes this source.
-    pub fn sends(&self, source: Source) -> bool {
-        self.sent.iter().any(|stream| stream.source == source)
-    }
-
     /// Takes the answer to our offer.
     ///
     /// # Errors

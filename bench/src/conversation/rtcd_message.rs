@@ -6,6 +6,8 @@ use rmpv::Value;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum RtcType {
+    /// A candidate. Our clients send none: the server finds them by their checks.
+    #[cfg(test)]
     Ice = 1,
     Sdp = 2,
     Mute = 3,
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn garbage_is_nobodys() {
-        let whole = rtc("sessA", RtcType::Ice, b"{}");
+        let whole = rtc("sessA", RtcType::Mute, b"{}");
         for len in 0..whole.len() {
             assert_eq!(decode(&whole[..len]), None, "{len}");
         }

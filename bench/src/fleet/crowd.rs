@@ -55,7 +55,7 @@ impl Fleet {
         let sources = seat.sources(scenario);
         let participant = Participant {
             call: format!("{}c{}", assignment.run, seat.call),
-            session: session.clone(),
+            session,
             // By WHIP one sends or receives.
             receives: assignment.target.api != TargetApi::Whip || sources.is_empty(),
             sources,
@@ -63,10 +63,10 @@ impl Fleet {
             fingerprint: identity.params.fingerprint().clone(),
             seed: identity.seed,
         };
-        self.signalling.add(ClientNumber(socket as u32), &session);
+        self.signalling.add(ClientNumber(socket as u32), &participant.session);
         let mut conversation = Conversation::new(&assignment.target, participant, now);
         conversation.set_ping_interval(now, Duration::from_secs_f64(scenario.clients.ping_s));
-        let peer = Peer::new(seat, session, conversation, identity, scenario, now);
+        let peer = Peer::new(seat, conversation, identity, scenario, now);
         self.peers[socket] = Some(peer);
         self.newcomers += 1;
         self.joining += 1;

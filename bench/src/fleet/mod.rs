@@ -30,7 +30,7 @@ use sluice_engine::wire::rtp::RtpView;
 
 use crate::conversation::Heard;
 use crate::impair::Relay;
-use crate::signalling::{ClientNumber, Signalling};
+use crate::signalling::{ClientNumber, Signalling, public_address};
 use crate::worker::protocol::{Assignment, Progress};
 use mirror::Mirror;
 use peer::{Opening, Peer, Stage};
@@ -103,7 +103,13 @@ impl Fleet {
     /// # Errors
     /// No sockets, mostly for want of descriptors; no certificate; or the server refused.
     pub fn new(assignment: Assignment) -> Result<Self, String> {
+        if !assignment.allow_public
+            && let Some(address) = public_address(&assignment.target)?
+        {
+            return Err(format!("{address} is a public address"));
+        }
         let scenario = &assignment.scenario;
+        scenario.check()?;
         let seats = seats::of_worker(scenario, assignment.worker, assignment.workers);
         let churning = scenario.churn.map_or(0.0, |churn| churn.per_second);
         let spare = sockets::spare(churning / f64::from(assignment.workers));
@@ -275,8 +281,7 @@ impl Fleet {
         let now = clock::now();
         let wall = self.ntp(now);
         let threshold = (self.assignment.verify * f64::from(u32::MAX)) as u32;
-        loop {
-            let Some((route, datagram)) = self.network.next_datagram() else { break };
+        while let Some((route, datagram)) = self.network.next_datagram() {
             let socket = usize::from(route.local);
             let is_media = classify(datagram) == Some(Kind::Rtp);
             let Some(Some(peer)) = self.peers.get_mut(socket) else {
@@ -403,7 +408,7 @@ impl Fleet {
         send: peer::Send,
     ) {
         while let Some(wish) = peer.conversation.poll_wish() {
-            if let Some(wish) = peer.fulfil(now, wish, &assignment.scenario, send) {
+            if let Some(wish) = peer.fulfil(now, wish, assignment, send) {
                 signalling.send(ClientNumber(socket as u32), wish);
             }
         }

@@ -17,8 +17,10 @@ use sluice_engine::wire::rtp_ext;
 use super::publication::Publication;
 use super::received::ReceivedStream;
 use super::seats::Seat;
+use crate::conversation::target::is_public;
 use crate::conversation::{Conversation, Heard, ReceiveFormat, Remote, SendStream, Wish};
 use crate::scenario::Scenario;
+use crate::worker::protocol::Assignment;
 
 /// Where a client is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +36,6 @@ pub enum Stage {
 /// One client.
 pub struct Peer {
     pub seat: Seat,
-    pub session: String,
     pub stage: Stage,
     pub conversation: Conversation,
     /// ICE, DTLS and SRTP, once the server's side is known.
@@ -104,7 +105,6 @@ impl Peer {
     /// A client that has not said anything yet.
     pub fn new(
         seat: Seat,
-        session: String,
         conversation: Conversation,
         identity: ClientIdentity,
         scenario: &Scenario,
@@ -114,7 +114,6 @@ impl Peer {
         let report = Duration::from_secs_f64(scenario.clients.report_s);
         Self {
             seat,
-            session,
             stage: Stage::Joining,
             conversation,
             media: None,
@@ -155,7 +154,7 @@ impl Peer {
     }
 
     /// Begins ICE and DTLS.
-    pub fn connect(&mut self, now: Instant, remote: Remote) {
+    fn connect(&mut self, now: Instant, remote: Remote, allow_public: bool) {
         let params = ClientParams {
             identity: self.identity.params.clone(),
             local: self.identity.local.clone(),
@@ -165,6 +164,15 @@ impl Peer {
             seed: self.identity.seed,
         };
         self.addresses = remote.addresses;
+        if !allow_public {
+            // A server decides where its media is: that must not be at strangers.
+            self.addresses.retain(|address| !is_public(address.ip()));
+            if self.addresses.is_empty() {
+                self.failed =
+                    Some("the server names only public addresses for its media".to_owned());
+                return;
+            }
+        }
         self.address_until = now + ADDRESS_TIMEOUT;
         self.media = Some(Client::new(now, params));
         self.try_address();
@@ -191,11 +199,11 @@ impl Peer {
         &mut self,
         now: Instant,
         wish: Wish,
-        scenario: &Scenario,
+        assignment: &Assignment,
         send: Send,
     ) -> Option<Wish> {
         match wish {
-            Wish::Connect(remote) => self.connect(now, remote),
+            Wish::Connect(remote) => self.connect(now, remote, assignment.allow_public),
             Wish::OpenChannel(label) => {
                 self.label = Some(label);
                 self.open_channel();
@@ -207,7 +215,7 @@ impl Peer {
                     media.serve_data(now, send);
                 }
             }
-            Wish::Send(stream) => self.publish(scenario, &stream),
+            Wish::Send(stream) => self.publish(&assignment.scenario, &stream),
             Wish::Receive(format) => {
                 self.formats.retain(|known| known.payload_type != format.payload_type);
                 self.formats.push(format);

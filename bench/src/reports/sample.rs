@@ -206,6 +206,7 @@ fn series() -> Vec<Tick> {
             server_cores: 0.01 + 0.09 * media,
             packets_in_per_s: 2_000.0 * media,
             packets_out_per_s: 18_000.0 * media,
+            loss: 0.0,
             resident_bytes: 35 * MIB,
         }
     };

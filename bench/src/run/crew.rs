@@ -55,6 +55,7 @@ impl Crew {
                 run: run.clone(),
                 seed: options.seed,
                 verify: options.verify,
+                allow_public: options.allow_public,
                 worker: number as u32,
                 workers,
             })))?;

@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub label: String,
     /// The command line, for the report.
     pub command: String,
+    /// Whether the server may have a public address.
+    pub allow_public: bool,
     /// Interface that the media crosses, for the report.
     pub interface: Option<String>,
 }

@@ -109,6 +109,8 @@ mod tests {
     use super::*;
     use crate::result::{Distribution, GeneratorUse, Traffic};
 
+    type Spoil = fn(&mut RunResult);
+
     fn clean() -> RunResult {
         let text = "name = \"x\"\n[calls]\ncalls = 1\nparticipants = 2\nunmuted = 1";
         let mut result = RunResult {
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_generator_at_its_limit_lends_no_figure() {
-        let spoil: [fn(&mut RunResult); 5] = [
+        let spoil: [Spoil; 5] = [
             |result| result.generator.busiest = 0.91,
             |result| (result.generator.busiest, result.generator.waited_share) = (0.6, 0.39),
             |result| result.loss.generator_sockets = 1,
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn other_trouble_is_named_and_leaves_the_figures() {
-        let spoil: [(fn(&mut RunResult), &str); 6] = [
+        let spoil: [(Spoil, &str); 6] = [
             (|result| result.server.waited_share = 0.06, "disturbed"),
             (|result| result.generator.waited_share = 0.06, "disturbed"),
             (|result| result.traffic.late = 2, "late"),

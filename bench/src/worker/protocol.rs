@@ -40,6 +40,8 @@ pub struct Assignment {
     pub seed: u64,
     /// Share of received packets that are decrypted and checked.
     pub verify: f64,
+    /// Whether traffic may go to public addresses.
+    pub allow_public: bool,
     pub worker: u32,
     pub workers: u32,
 }

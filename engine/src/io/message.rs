@@ -71,7 +71,9 @@ pub(super) fn read_control(header: &libc::msghdr) -> Control {
                 let size = libc::CMSG_DATA(cmsg).cast::<libc::c_int>().read_unaligned();
                 control.segment = usize::try_from(size).unwrap_or(0);
             }
-            if kind == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) && holds(size_of::<libc::timespec>()) {
+            if kind == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
+                && holds(size_of::<libc::timespec>())
+            {
                 let unix = libc::CMSG_DATA(cmsg).cast::<libc::timespec>().read_unaligned();
                 control.arrived = Some(NtpTime::from_unix(unix.tv_sec as u64, unix.tv_nsec as u32));
             }
