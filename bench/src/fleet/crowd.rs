@@ -165,7 +165,7 @@ impl Fleet {
     fn depart(&mut self, socket: usize, now: Instant) {
         self.say_goodbye(socket, now);
         let Some(mut peer) = self.peers[socket].take() else { return };
-        self.tally.left.take_leaver(&mut peer, now);
+        self.tally.left.take_leaver(&mut peer, now, self.is_publishing);
         self.signalling.remove(ClientNumber(socket as u32));
         if let Some(path) = self.paths[socket].take() {
             self.network.close_path(path.id);

@@ -113,20 +113,28 @@ impl FrameTracker {
         }
     }
 
-    /// Counts from here on, as if the last frame had come `now`.
-    pub fn reset(&mut self, now: Instant) {
+    /// The publisher stops on purpose: a picture that stood still until `now` was frozen, one that stands still from here on is not.
+    pub fn rest(&mut self, now: Instant) {
+        self.note_gap(now);
+        self.last_complete = None;
+    }
+
+    /// Counts from here on. `running`: media flows, so that the first frame can be late.
+    pub fn reset(&mut self, now: Instant, running: bool) {
         self.found = Frames::default();
-        self.last_complete = Some(now);
+        self.last_complete = running.then_some(now);
         self.frames.clear();
     }
 
-    /// Ends the count: what is not complete stays so, and a picture that stands still until `now` is frozen.
-    pub fn finish(&mut self, now: Instant) -> Frames {
-        self.note_gap(now);
+    /// Ends the count: what is not complete stays so, and while media flows a picture that stands still until `now` is frozen.
+    pub fn finish(&mut self, now: Instant, running: bool) -> Frames {
+        if running {
+            self.note_gap(now);
+        }
         self.found.incomplete +=
             self.frames.iter().filter(|frame| !frame.is_complete).count() as u64;
         let found = self.found;
-        self.reset(now);
+        self.reset(now, running);
         found
     }
 }
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn frames_in_order_are_complete() {
         let packets: Vec<_> = (0..30).map(|index| (index, index / 3 * 20)).collect();
-        let found = run(&packets).finish(at(200));
+        let found = run(&packets).finish(at(200), true);
         assert_eq!(found, Frames { complete: 10, ..Frames::default() });
     }
 
@@ -167,9 +175,9 @@ mod tests {
         let without = |lost: u64| -> Vec<(u64, u64)> {
             (0..12).filter(|&index| index != lost).map(|index| (index, 1)).collect()
         };
-        let found = run(&without(4)).finish(at(2));
+        let found = run(&without(4)).finish(at(2), true);
         assert_eq!((found.complete, found.incomplete), (3, 1));
-        let found = run(&without(5)).finish(at(2));
+        let found = run(&without(5)).finish(at(2), true);
         assert_eq!(
             (found.complete, found.incomplete),
             (2, 2),
@@ -177,7 +185,19 @@ mod tests {
         );
         let mut late = without(5);
         late.push((5, 9));
-        assert_eq!(run(&late).finish(at(9)).complete, 4, "it came again");
+        assert_eq!(run(&late).finish(at(9), true).complete, 4, "it came again");
+    }
+
+    #[test]
+    fn a_rest_does_not_freeze_the_picture() {
+        let packets: Vec<_> = (0..6).map(|index| (index, index / 3 * 20)).collect();
+        let mut tracker = run(&packets);
+        tracker.rest(at(40));
+        assert_eq!(tracker.found.freezes, 0);
+        assert_eq!(tracker.finish(at(900), false).freezes, 0);
+        tracker.on_packet(at(1_500), ExtSeqNum(6), RtpTime(9), true);
+        tracker.rest(at(2_500));
+        assert_eq!(tracker.found.freezes, 1, "it stood still before the rest");
     }
 
     #[test]
@@ -187,7 +207,7 @@ mod tests {
         let mut tracker = run(&packets);
         assert_eq!(tracker.found.freezes, 1);
         assert!((tracker.found.frozen_s - 0.46).abs() < 1e-9, "{}", tracker.found.frozen_s);
-        assert_eq!(tracker.finish(at(1_000)).freezes, 2, "and it stands still at the end");
-        assert_eq!(tracker.finish(at(1_010)), Frames::default());
+        assert_eq!(tracker.finish(at(1_000), true).freezes, 2, "and it stands still at the end");
+        assert_eq!(tracker.finish(at(1_010), true), Frames::default());
     }
 }

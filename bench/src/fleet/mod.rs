@@ -183,11 +183,14 @@ impl Fleet {
     pub fn publish(&mut self, on: bool) {
         self.is_publishing = on;
         self.due.clear();
+        let now = clock::now();
         if on {
-            let now = clock::now();
             for socket in 0..self.peers.len() {
                 self.resume(socket, now, false);
             }
+        } else {
+            let streams = self.peers.iter_mut().flatten().flat_map(|peer| &mut peer.received);
+            streams.filter_map(|stream| stream.frames.as_mut()).for_each(|frames| frames.rest(now));
         }
     }
 

@@ -134,16 +134,16 @@ impl ReceivedStream {
     }
 
     /// Begins a window.
-    pub fn open_window(&mut self, now: Instant) {
+    pub fn open_window(&mut self, now: Instant, running: bool) {
         self.is_whole = true;
         self.since = self.mark();
         if let Some(frames) = &mut self.frames {
-            frames.reset(now);
+            frames.reset(now, running);
         }
     }
 
     /// What came since the window began, or since the stream did.
-    pub fn close_window(&mut self, now: Instant) -> Brought {
+    pub fn close_window(&mut self, now: Instant, running: bool) -> Brought {
         let (mark, since) = (self.mark(), self.since);
         self.since = mark;
         Brought {
@@ -151,7 +151,7 @@ impl ReceivedStream {
             bytes: mark.bytes - since.bytes,
             gaps: u64::try_from(mark.lost - since.lost).unwrap_or(0),
             late: mark.late - since.late,
-            frames: self.frames.as_mut().map_or_else(Frames::default, |f| f.finish(now)),
+            frames: self.frames.as_mut().map_or_else(Frames::default, |f| f.finish(now, running)),
         }
     }
 
@@ -207,15 +207,15 @@ mod tests {
         for seq in [65_533, 65_534, 65_535] {
             assert_eq!(take(&mut stream, 1, seq), Arrival::New);
         }
-        stream.open_window(at(2));
+        stream.open_window(at(2), true);
         for seq in [0, 1, 4, 3, 3, 6] {
             take(&mut stream, 3, seq);
         }
-        let brought = stream.close_window(at(4));
+        let brought = stream.close_window(at(4), true);
         assert_eq!((brought.packets, brought.bytes, brought.gaps, brought.late), (5, 160, 2, 1));
-        assert_eq!(stream.close_window(at(4)).packets, 0);
+        assert_eq!(stream.close_window(at(4), true).packets, 0);
         assert_eq!(take(&mut stream, 5, 2), Arrival::New);
-        let brought = stream.close_window(at(6));
+        let brought = stream.close_window(at(6), true);
         assert_eq!((brought.packets, brought.gaps), (1, 0), "it fills a gap of the window before");
     }
 

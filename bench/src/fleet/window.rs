@@ -88,9 +88,15 @@ impl Tally {
 
 impl Window {
     /// Adds what a client received since the window began. `whole`: it was there all the time.
-    fn take(&mut self, peer: &mut Peer, now: Instant, whole: &mut BTreeMap<u32, Vec<u64>>) {
+    fn take(
+        &mut self,
+        peer: &mut Peer,
+        now: Instant,
+        running: bool,
+        whole: &mut BTreeMap<u32, Vec<u64>>,
+    ) {
         for received in &mut peer.received {
-            let brought = received.close_window(now);
+            let brought = received.close_window(now, running);
             self.packets_out += brought.packets;
             self.bytes_out += brought.bytes;
             self.gaps += brought.gaps;
@@ -115,11 +121,11 @@ impl Window {
     }
 
     /// Adds one of those who leave: theirs are no whole subscriptions.
-    pub fn take_leaver(&mut self, peer: &mut Peer, now: Instant) {
+    pub fn take_leaver(&mut self, peer: &mut Peer, now: Instant, running: bool) {
         for received in &mut peer.received {
             received.is_whole = false;
         }
-        self.take(peer, now, &mut BTreeMap::new());
+        self.take(peer, now, running, &mut BTreeMap::new());
     }
 }
 
@@ -129,7 +135,7 @@ impl Fleet {
         let now = clock::now();
         for peer in self.peers.iter_mut().flatten() {
             for received in &mut peer.received {
-                received.open_window(now);
+                received.open_window(now, self.is_publishing);
             }
         }
         let tally = &mut self.tally;
@@ -161,7 +167,7 @@ impl Fleet {
         let mut window = std::mem::take(&mut self.tally.left);
         let mut whole = BTreeMap::new();
         for peer in self.peers.iter_mut().flatten() {
-            window.take(peer, now, &mut whole);
+            window.take(peer, now, self.is_publishing, &mut whole);
         }
         let (ran, waited) = thread_times();
         let tally = &mut self.tally;
