@@ -12,6 +12,7 @@ mod client;
 #[allow(dead_code)]
 mod conversation;
 mod fanout_args;
+mod flame;
 mod fleet;
 mod probe;
 mod report;
@@ -46,6 +47,8 @@ enum Command {
     Fanout(fanout_args::Fanout),
     /// Connected sessions without media: memory and CPU per session
     Idle(fanout_args::Idle),
+    /// A picture of where a program spent its time, to the standard output
+    FlameGraph(flame::Arguments),
     /// Puts results together: medians with the least and the most
     Report {
         /// Files that --json wrote, all of fanout or all of idle
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Fanout(scenario) => measure(&scenario.server, || run::fanout(&scenario)),
         Command::Idle(scenario) => measure(&scenario.server, || run::idle(&scenario)),
+        Command::FlameGraph(arguments) => flame::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Report { files } => report(&files),
     };
     match result {
