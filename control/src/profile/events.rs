@@ -60,22 +60,28 @@ impl Events {
             looked_at: 0,
             lost: 0,
         };
-        match events.follow_threads() {
-            Some(refusal) if events.threads.is_empty() => Err(refusal.text(frequency)),
-            _ => Ok(events),
+        match (events.follow_threads(), events.threads.is_empty()) {
+            (_, false) => Ok(events),
+            (Some(refusal), true) => Err(refusal.text(frequency)),
+            (None, true) => Err(
+                "the threads of this process are not to be found: /proc/self/task cannot be read"
+                    .to_owned(),
+            ),
         }
     }
 
     /// Begins with threads that were born, and lets go of those that ended; their samples must have been taken before. Returns why the
     /// last of those that are left out is.
     pub(super) fn follow_threads(&mut self) -> Option<Refusal> {
-        let alive: HashSet<i32> = alive();
+        // Without an open file to spare they are not to be found, and nothing changes.
+        let alive = alive()?;
         self.threads.retain(|id, _| alive.contains(id));
         let mut last = None;
         for id in alive {
             if self.threads.contains_key(&id) || self.left_out.contains(&id) {
                 continue;
             }
+            let name = name_of(id);
             let opened = match self.threads.len() < THREADS_MAX {
                 true => open(id, self.frequency, self.with_kernel),
                 false => Err(Refusal::TooMany),
@@ -83,7 +89,7 @@ impl Events {
             match opened {
                 Ok(sampler) => {
                     self.looked_at += 1;
-                    self.threads.insert(id, Thread { name: name_of(id), sampler });
+                    self.threads.insert(id, Thread { name, sampler });
                 }
                 Err(refusal) if refusal.is_end_of_thread() => {}
                 Err(refusal) => {
@@ -132,10 +138,10 @@ impl Events {
     }
 }
 
-/// Every thread of this process.
-fn alive() -> HashSet<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return HashSet::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+/// Every thread of this process; `None` when that cannot be read.
+fn alive() -> Option<HashSet<i32>> {
+    let entries = std::fs::read_dir("/proc/self/task").ok()?;
+    Some(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 fn name_of(id: i32) -> String {
@@ -250,7 +256,7 @@ mod tests {
             let _ = held.recv();
         });
         told.recv().unwrap();
-        assert!(alive().into_iter().any(|id| name_of(id) == "of-a-test"));
+        assert!(alive().unwrap().into_iter().any(|id| name_of(id) == "of-a-test"));
         drop(hold);
         thread.unwrap().join().unwrap();
         assert_eq!(name_of(i32::MAX), format!("thread {}", i32::MAX));

@@ -118,11 +118,19 @@ async fn a_second_one_at_once_is_refused_until_the_client_of_the_first_has_gone(
     assert_eq!((answer.status.as_u16(), answer.problem()), refused(409, "profile-running"));
     first.abort();
     let freed = async {
-        while short().await.status != 200 {
+        loop {
+            let answer = short().await;
+            if answer.status != 409 {
+                break answer;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(20), freed).await.is_ok(), "it goes on");
+    let answer = tokio::time::timeout(Duration::from_secs(20), freed).await.expect("it ends");
+    // The first may have been met in the moment in which the kernel refused it.
+    if !is_refused_by_the_kernel(answer.status.as_u16(), &answer.body) {
+        assert_eq!(answer.status, 200);
+    }
 }
 
 #[tokio::test]
