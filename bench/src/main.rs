@@ -11,7 +11,7 @@ mod capacity;
 mod cli;
 mod compare;
 mod conversation;
-// MERGE mod flame;
+mod flame;
 mod fleet;
 mod floor;
 mod histogram;

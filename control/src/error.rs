@@ -41,6 +41,8 @@ codes! {
     Unauthorized => "unauthorized", UNAUTHORIZED;
     /// Without a token only loopback clients are answered.
     LoopbackOnly => "loopback-only", FORBIDDEN;
+    /// Registered clients may not ask for this.
+    AdminOnly => "admin-only", FORBIDDEN;
     /// No such call.
     UnknownCall => "unknown-call", NOT_FOUND;
     /// No such session.
@@ -65,6 +67,8 @@ codes! {
     StaleOffer => "stale-offer", CONFLICT;
     /// The process is about to end; that cannot be undone.
     Stopping => "stopping", CONFLICT;
+    /// Another profile is being recorded.
+    ProfileRunning => "profile-running", CONFLICT;
     /// WHEP: the call has no tracks.
     NothingPublished => "nothing-published", CONFLICT;
     /// `If-Match` does not match.
@@ -84,6 +88,8 @@ codes! {
     Internal => "internal", INTERNAL_SERVER_ERROR;
     /// Overloaded, starting or draining.
     Unavailable => "unavailable", SERVICE_UNAVAILABLE;
+    /// The kernel does not let the process look at itself.
+    ProfileRefused => "profile-refused", SERVICE_UNAVAILABLE;
 }
 
 /// Why a request was refused.

@@ -5,7 +5,8 @@
 //! sessions) → `sdp` (what the description means) → `media_plane` (the engine). Back come reports
 //! of the shards, into `service`, which tells the sessions' WebSockets. Packets never come here.
 //!
-//! Beside it stands rtcd's API: `auth` (who is registered, over `store`) and `rtcd`.
+//! Beside it stands rtcd's API: `auth` (who is registered, over `store`) and `rtcd`. And `profile`, which
+//! looks at the process itself.
 
 pub mod addresses;
 pub mod auth;
@@ -16,6 +17,7 @@ pub mod http;
 pub mod logging;
 pub mod media_plane;
 pub mod metrics;
+pub mod profile;
 pub mod rtcd;
 pub mod sdp;
 pub mod service;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::worker::{self, WorkerArguments};
-use crate::{floor, impair, stop};
+use crate::{flame, floor, impair, stop};
 
 #[derive(Parser)]
 #[command(
@@ -35,6 +35,8 @@ enum Command {
     Floor(floor::Floor),
     /// Puts results together: Markdown, HTML
     Report(show::ReportArguments),
+    /// Draws folded stacks, or the output of `perf script`, as SVG
+    FlameGraph(flame::Arguments),
     /// Lists the scenarios that come with the program, or prints one
     Scenarios {
         /// Prints this one as TOML
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Capacity(arguments) => measure::capacity(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Report(arguments) => done(show::report(&arguments)),
+        Command::FlameGraph(arguments) => done(flame::run(&arguments)),
         Command::Scenarios { name } => done(show::scenarios(name.as_deref())),
         Command::Worker(arguments) => done(worker::serve_controllers(&arguments)),
         Command::Impair(arguments) => impair::command::run(&arguments),

@@ -9,6 +9,7 @@ pub mod native;
 pub mod operations;
 pub mod pages;
 pub mod plain;
+pub mod profile;
 pub mod rtcd_sessions;
 pub mod server;
 pub mod system;
@@ -31,6 +32,7 @@ use sluice_tuning::facts::Facts;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::{ApiError, Code, PROBLEM_JSON, problem_of};
+use crate::profile::Profiler;
 use crate::rtcd::directory::Directory;
 use crate::rtcd::hub::{Hub, HubLimits};
 use crate::rtcd::metrics::RtcdMetrics;
@@ -64,6 +66,8 @@ pub struct App {
     pub rtcd: Rtcd,
     /// How busy the host is.
     pub cpu_load: CpuLoad,
+    /// Where the process spends its time.
+    pub profiler: Profiler,
 }
 
 impl App {
@@ -82,6 +86,7 @@ impl App {
             directory: Arc::new(rtcd.clone()),
             rtcd,
             cpu_load: CpuLoad::default(),
+            profiler: Profiler::default(),
         }
     }
 
@@ -118,6 +123,7 @@ impl App {
             .merge(whip)
             .merge(pages)
             .merge(operations::router())
+            .merge(profile::router())
             .fallback(|| async {
                 ApiError::new(Code::UnknownPath, "there is nothing at this path")
             })

@@ -10,6 +10,7 @@ mod listener;
 mod openapi;
 mod operations;
 mod problems;
+mod profile;
 mod rtcd;
 mod rtcd_calls;
 mod rtcd_http;

@@ -6,13 +6,13 @@
 
 mod codec;
 mod description;
-mod http;
+pub(crate) mod http;
 mod media;
 mod peer;
 mod plugin;
 mod publication;
 mod seen;
-mod server;
+pub(crate) mod server;
 mod transport;
 mod user;
 
