@@ -172,6 +172,11 @@ impl Round {
                 Some(_) => (),
             }
         }
+        for (name, run) in [("A", &self.a), ("B", &self.b)] {
+            if run.as_ref().is_some_and(|run| !run.complete) {
+                self.unused.push(format!("not everybody took part in the run of {name}"));
+            }
+        }
         if let (Some(a), Some(b)) = (&self.a, &self.b) {
             if a.scenario != b.scenario {
                 self.unused.push("A and B had different loads".to_owned());

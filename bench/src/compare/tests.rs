@@ -12,6 +12,7 @@ use crate::spread::Spread;
 fn sample(cores: f64) -> RunResult {
     RunResult {
         valid: true,
+        complete: true,
         scenario: Some(Scenario::find("smoke").unwrap()),
         server: ServerUse {
             cores,

@@ -13,6 +13,9 @@ use super::seats::Seat;
 use crate::conversation::{Conversation, Participant, TargetApi};
 use crate::signalling::ClientNumber;
 
+/// How long somebody who left is kept for answers that are under way.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How long those who leave have to say so.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
@@ -27,7 +30,19 @@ impl Fleet {
                 at as f64 * f64::from(self.assignment.workers) + f64::from(self.assignment.worker);
             *from = now + Duration::from_secs_f64(step * position);
         }
-        self.next_churn = scenario.churn.map(|_| now);
+    }
+
+    /// Lets people leave and mute from here on, as the scenario says.
+    pub(super) fn begin_moving(&mut self, now: Instant) {
+        self.next_churn = self.assignment.scenario.churn.map(|_| now);
+        let Some(mute) = self.assignment.scenario.mute else { return };
+        for (socket, peer) in self.peers.iter().enumerate() {
+            let Some(peer) = peer else { continue };
+            if peer.publications.iter().any(|publication| !publication.is_video()) {
+                let first = Duration::from_secs_f64(mute.every_s * self.rng.f64());
+                self.mutes.push(Reverse((now + first, socket as u16, peer.number)));
+            }
+        }
     }
 
     /// Lets people take their seats, as many at a time as may.
@@ -39,11 +54,12 @@ impl Fleet {
             }
             let Some(socket) = self.free.pop_front() else { return };
             self.vacant.pop_front();
-            self.take_seat(usize::from(socket), seat, now);
+            self.take_seat(usize::from(socket), seat, from, now);
         }
     }
 
-    fn take_seat(&mut self, socket: usize, seat: Seat, now: Instant) {
+    /// Lets somebody join who wanted to since `from`: time in the queue is time to join.
+    fn take_seat(&mut self, socket: usize, seat: Seat, from: Instant, now: Instant) {
         let Fleet { assignment, rng, identity, .. } = self;
         let scenario = &assignment.scenario;
         let session = format!("{}w{}p{}", assignment.run, assignment.worker, self.newcomers);
@@ -53,11 +69,12 @@ impl Fleet {
             seed: rng.u64(..),
         };
         let sources = seat.sources(scenario);
+        // By WHIP one sends or receives.
+        let receives = assignment.target.api != TargetApi::Whip || sources.is_empty();
         let participant = Participant {
             call: format!("{}c{}", assignment.run, seat.call),
             session,
-            // By WHIP one sends or receives.
-            receives: assignment.target.api != TargetApi::Whip || sources.is_empty(),
+            receives,
             sources,
             local: identity.local.clone(),
             fingerprint: identity.params.fingerprint().clone(),
@@ -66,7 +83,9 @@ impl Fleet {
         self.signalling.add(ClientNumber(socket as u32), &participant.session);
         let mut conversation = Conversation::new(&assignment.target, participant, now);
         conversation.set_ping_interval(now, Duration::from_secs_f64(scenario.clients.ping_s));
-        let peer = Peer::new(seat, conversation, identity, scenario, now);
+        let mut peer =
+            Peer::new(seat, conversation, identity, scenario, self.newcomers, receives, now);
+        peer.asked_at = from;
         self.peers[socket] = Some(peer);
         self.newcomers += 1;
         self.joining += 1;
@@ -89,14 +108,7 @@ impl Fleet {
                 peer.stage = Stage::Joined;
                 self.joining -= 1;
                 self.progress.joined += 1;
-                self.progress.publications += peer.publications.len() as u32;
                 self.tally.join.add(waited);
-                if let Some(mute) = self.assignment.scenario.mute
-                    && peer.publications.iter().any(|publication| !publication.is_video())
-                {
-                    let first = Duration::from_secs_f64(mute.every_s * self.rng.f64());
-                    self.mutes.push(Reverse((now + first, socket as u16)));
-                }
                 self.resume(socket, now, false);
             }
             Stage::Joining if waited > timeout => {
@@ -117,61 +129,85 @@ impl Fleet {
         self.depart(socket, clock::now());
     }
 
-    /// One of those who only receive leaves for somebody new, as often as the scenario says.
+    /// Of those who only receive some leave for somebody new, as often as the scenario says.
     pub(super) fn churn(&mut self, now: Instant) {
-        let (Some(churn), Some(due)) = (self.assignment.scenario.churn, self.next_churn) else {
-            return;
-        };
-        if due > now || !self.vacant.is_empty() || self.joining > 0 {
-            return;
+        let Some(churn) = self.assignment.scenario.churn else { return };
+        let interval = f64::from(self.assignment.workers) / churn.per_second;
+        while let Some(due) = self.next_churn.filter(|due| *due <= now) {
+            self.next_churn = Some(due + Duration::from_secs_f64(interval));
+            if !self.replace_somebody(now) {
+                return;
+            }
         }
-        let share = churn.per_second / f64::from(self.assignment.workers);
-        self.next_churn = Some(now + Duration::from_secs_f64(1.0 / share));
+    }
+
+    fn replace_somebody(&mut self, now: Instant) -> bool {
         let calls = self.assignment.scenario.calls;
         let senders = calls.unmuted.max(calls.screens);
-        let start = self.rng.usize(..self.peers.len().max(1));
-        let goes = (0..self.peers.len()).map(|at| (start + at) % self.peers.len()).find(|&at| {
+        let count = self.peers.len();
+        let start = self.rng.usize(..count.max(1));
+        let goes = (0..count).map(|at| (start + at) % count).find(|&at| {
             self.peers[at]
                 .as_ref()
                 .is_some_and(|peer| peer.stage == Stage::Joined && peer.seat.place >= senders)
         });
-        if let Some(socket) = goes
-            && let Some(seat) = self.peers[socket].as_ref().map(|peer| peer.seat)
-        {
+        let Some(socket) = goes else { return false };
+        if let Some(seat) = self.peers[socket].as_ref().map(|peer| peer.seat) {
             self.depart(socket, now);
             self.vacant.push_back((now, seat));
+            self.tally.replaced += 1;
         }
+        true
     }
 
     /// Mutes and unmutes whose time has come.
     pub(super) fn mute(&mut self, now: Instant) {
         let Some(mute) = self.assignment.scenario.mute else { return };
-        while let Some(&Reverse((due, socket))) = self.mutes.peek() {
+        while let Some(&Reverse((due, socket, number))) = self.mutes.peek() {
             if due > now {
                 return;
             }
             self.mutes.pop();
             let at = usize::from(socket);
             let Some(Some(peer)) = self.peers.get_mut(at) else { continue };
+            if peer.number != number {
+                continue;
+            }
             peer.muted = !peer.muted;
             peer.conversation.set_muted(now, peer.muted);
-            self.mutes.push(Reverse((now + Duration::from_secs_f64(mute.every_s), socket)));
+            self.mutes.push(Reverse((due + Duration::from_secs_f64(mute.every_s), socket, number)));
             self.serve(at, now);
             self.resume(at, now, true);
         }
     }
 
-    /// A client tells the server that it goes, and is forgotten; its socket rests.
+    /// A client tells the server that it goes. It is forgotten a little later: an answer that is under way may still name what is to be ended.
     fn depart(&mut self, socket: usize, now: Instant) {
         self.say_goodbye(socket, now);
-        let Some(mut peer) = self.peers[socket].take() else { return };
-        self.tally.left.take_leaver(&mut peer, now, self.is_publishing);
-        self.signalling.remove(ClientNumber(socket as u32));
+        let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
+        self.tally.take_leaver(peer, now, self.is_publishing);
+        peer.leaves_until = now + GRACE;
+        peer.media = None;
+        peer.received.clear();
+        peer.publications.clear();
         if let Some(path) = self.paths[socket].take() {
             self.network.close_path(path.id);
         }
-        self.free.push_back(socket as u16);
-        self.progress.subscriptions = self.count_subscriptions();
+    }
+
+    /// Forgets a client that has left; its socket rests.
+    pub(super) fn forget_if_gone(&mut self, socket: usize, now: Instant) {
+        let Some(Some(peer)) = self.peers.get(socket) else { return };
+        if peer.stage == Stage::Leaving && peer.leaves_until <= now {
+            self.forget(socket);
+        }
+    }
+
+    fn forget(&mut self, socket: usize) {
+        if self.peers[socket].take().is_some() {
+            self.signalling.remove(ClientNumber(socket as u32));
+            self.free.push_back(socket as u16);
+        }
     }
 
     fn say_goodbye(&mut self, socket: usize, now: Instant) {
@@ -180,7 +216,6 @@ impl Fleet {
             Stage::Joining => self.joining -= 1,
             Stage::Joined => {
                 self.progress.joined -= 1;
-                self.progress.publications -= peer.publications.len() as u32;
             }
             Stage::Leaving => return,
         }
@@ -203,6 +238,7 @@ impl Fleet {
         let left = self.signalling.pending();
         for socket in 0..self.peers.len() {
             self.depart(socket, now);
+            self.forget(socket);
         }
         left
     }

@@ -119,6 +119,16 @@ impl FrameTracker {
         self.last_complete = None;
     }
 
+    /// The publisher goes on: a frame that comes late from here on freezes the picture.
+    pub fn run(&mut self, now: Instant) {
+        self.last_complete = Some(now);
+    }
+
+    /// Whether the frame with this timestamp is complete, as far as it is remembered.
+    pub fn is_complete(&self, timestamp: RtpTime) -> bool {
+        self.frames.iter().any(|frame| frame.timestamp == timestamp && frame.is_complete)
+    }
+
     /// Counts from here on. `running`: media flows, so that the first frame can be late.
     pub fn reset(&mut self, now: Instant, running: bool) {
         self.found = Frames::default();
@@ -131,8 +141,12 @@ impl FrameTracker {
         if running {
             self.note_gap(now);
         }
-        self.found.incomplete +=
-            self.frames.iter().filter(|frame| !frame.is_complete).count() as u64;
+        // The newest one may still be on its way.
+        let newest = self.frames.back().map(|frame| (frame.timestamp, frame.marker));
+        let under_way =
+            newest.filter(|(_, marker)| running && !marker).map(|(timestamp, _)| timestamp);
+        let open = self.frames.iter().filter(|f| !f.is_complete && Some(f.timestamp) != under_way);
+        self.found.incomplete += open.count() as u64;
         let found = self.found;
         self.reset(now, running);
         found

@@ -15,7 +15,7 @@ pub mod stamp;
 mod window;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,16 +61,17 @@ pub struct Fleet {
     is_publishing: bool,
     next_scan: Instant,
     next_churn: Option<Instant>,
-    /// When somebody mutes or unmutes next, by socket.
-    mutes: BinaryHeap<Reverse<(Instant, u16)>>,
+    /// When somebody mutes or unmutes next: a socket, and which of its clients.
+    mutes: BinaryHeap<Reverse<(Instant, u16, u32)>>,
     wall: WallClock,
     next_clock: Instant,
     /// By how much the controller's clock is ahead, nanoseconds.
     ahead_ns: i64,
     mirror: Mirror,
-    relay: Option<Relay>,
+    /// One for each address of the server's.
+    relays: BTreeMap<SocketAddr, Relay>,
     last_media: Instant,
-    /// Datagrams that the egress had no room for.
+    /// Datagrams that the egress had no room for, or that the kernel refused.
     unsent: u64,
     tally: Tally,
     progress: Progress,
@@ -94,6 +95,8 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(10);
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A wall clock that moved this much against the monotonic one was set.
 const CLOCK_STEP_NS: u64 = 1_000_000;
+/// Addresses of one server that relays stand in front of.
+const RELAYS_MAX: usize = 64;
 /// A packet this much older than the run is none of ours.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 
@@ -143,7 +146,7 @@ impl Fleet {
             next_clock: now + CLOCK_INTERVAL,
             ahead_ns: 0,
             mirror,
-            relay: None,
+            relays: BTreeMap::new(),
             last_media: now,
             unsent: 0,
             tally: Tally::new(now),
@@ -155,8 +158,12 @@ impl Fleet {
     /// How far it is.
     pub fn progress(&self) -> Progress {
         let streams = self.peers.iter().flatten().flat_map(|peer| &peer.received);
-        let gaps = streams.map(|stream| u64::try_from(stream.inbound.lost()).unwrap_or(0)).sum();
-        Progress { gaps, ..self.progress }
+        let (mut gaps, mut subscriptions) = (0, 0);
+        for stream in streams {
+            gaps += u64::try_from(stream.inbound.lost()).unwrap_or(0);
+            subscriptions += u64::from(stream.stream.is_some());
+        }
+        Progress { gaps, subscriptions, ..self.progress }
     }
 
     /// The wall clock here, before it is set to the controller's.
@@ -179,18 +186,24 @@ impl Fleet {
         self.wall.ntp(now).offset_nanos(self.ahead_ns)
     }
 
-    /// Media on or off.
+    /// Media on or off. A frame that has begun goes on to its end.
     pub fn publish(&mut self, on: bool) {
+        if on == self.is_publishing {
+            return;
+        }
         self.is_publishing = on;
-        self.due.clear();
         let now = clock::now();
+        let streams = self.peers.iter_mut().flatten().flat_map(|peer| &mut peer.received);
+        for frames in streams.filter_map(|stream| stream.frames.as_mut()) {
+            if on { frames.run(now) } else { frames.rest(now) }
+        }
         if on {
+            self.due.clear();
             for socket in 0..self.peers.len() {
                 self.resume(socket, now, false);
             }
         } else {
-            let streams = self.peers.iter_mut().flatten().flat_map(|peer| &mut peer.received);
-            streams.filter_map(|stream| stream.frames.as_mut()).for_each(|frames| frames.rest(now));
+            self.tally.stop(now);
         }
     }
 
@@ -225,8 +238,10 @@ impl Fleet {
         self.send_due();
         while self.network.receive(BATCH) > 0 {
             self.take_datagrams();
-            // What is due goes first: it carries the time of sending.
-            if self.due.peek().is_some_and(|Reverse((due, ..))| *due <= clock::now()) {
+            // What is due goes first: it carries the time of sending. Timers must not starve either.
+            let now = clock::now();
+            let is_due = self.due.peek().is_some_and(|Reverse((due, ..))| *due <= now);
+            if is_due || self.next_scan <= now {
                 break;
             }
         }
@@ -257,17 +272,23 @@ impl Fleet {
                 continue;
             };
             let at = usize::from(at);
-            // An entry of before a pause, or of somebody who sat here before, does not fit.
-            let fits = |publication: &publication::Publication| publication.next_due() == due;
+            // An entry of before a pause, or of somebody who sat here before, does not fit; nor does a frame that would begin in a pause.
+            let is_publishing = self.is_publishing;
+            let fits = |publication: &publication::Publication| {
+                publication.next_due() == due && (is_publishing || publication.is_within_frame())
+            };
             let is_muted = peer.muted;
             match peer.publications.get(at) {
                 Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {
                 }
                 _ => continue,
             }
-            peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path), &mut self.unsent));
+            peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path)));
             self.progress.packets_sent += 1;
-            self.due.push(Reverse((peer.publications[at].next_due(), socket, at as u8)));
+            let publication = &peer.publications[at];
+            if self.is_publishing || publication.is_within_frame() {
+                self.due.push(Reverse((publication.next_due(), socket, at as u8)));
+            }
             // By itself: browsers and pion send each packet with a call of its own. Packets that leave as one run of
             // segments would cross loopback as one, and so flatter every server.
             self.flush();
@@ -277,6 +298,9 @@ impl Fleet {
     fn flush(&mut self) {
         if !self.egress.is_empty() {
             self.network.flush(&mut self.egress);
+            // What the kernel refused was not sent.
+            let refused = std::mem::take(&mut self.egress.drops);
+            self.unsent += refused.iter().map(|(_, count)| count).sum::<u64>();
         }
     }
 
@@ -284,23 +308,24 @@ impl Fleet {
         let now = clock::now();
         let wall = self.ntp(now);
         let threshold = (self.assignment.verify * f64::from(u32::MAX)) as u32;
-        while let Some((route, datagram)) = self.network.next_datagram() {
+        loop {
+            let arrived = self.network.next_arrival().map(|ntp| ntp.offset_nanos(self.ahead_ns));
+            let Some((route, datagram)) = self.network.next_datagram() else { break };
+            let arrived = arrived.unwrap_or(wall);
+            // The moment it came, on the clock of all that is timed here.
+            let waited = u64::try_from(wall.nanos_since(arrived)).unwrap_or(0);
+            let at = now - Duration::from_nanos(waited);
             let socket = usize::from(route.local);
             let is_media = classify(datagram) == Some(Kind::Rtp);
             let Some(Some(peer)) = self.peers.get_mut(socket) else {
-                let len = datagram.len().min(mirror::BYTES);
-                let mut copy = [0; mirror::BYTES];
-                copy[..len].copy_from_slice(&datagram[..len]);
-                let arrived = self.network.arrived().map(|ntp| ntp.offset_nanos(self.ahead_ns));
-                if let Some(error) = self.mirror.take(socket, &copy[..len], arrived.unwrap_or(wall))
-                {
+                if let Some(error) = self.mirror.take(socket, datagram, arrived) {
                     self.tally.clock_error.add(error);
                 }
                 continue;
             };
             let path = self.paths[socket];
             if !is_media {
-                let mut send = sink(&mut self.egress, path, &mut self.unsent);
+                let mut send = sink(&mut self.egress, path);
                 peer.handle_datagram(now, datagram, &mut send);
                 Self::settle(peer, socket, now, &self.assignment, &mut self.signalling, &mut send);
                 drop(send);
@@ -311,46 +336,40 @@ impl Fleet {
             }
             self.last_media = now;
             self.progress.packets_received += 1;
-            let Some((position, opening)) = peer.count(now, datagram, &self.assignment.scenario)
+            let Some((position, opening)) = peer.count(at, datagram, &self.assignment.scenario)
             else {
                 self.tally.strange += 1;
                 continue;
             };
-            if let Some(took) = peer.take_first_frame(now) {
+            // By chance alone: a latency of each stream's first packets, too, would be one of beginnings.
+            let is_sampled = self.rng.u32(..) < threshold;
+            if opening == Opening::Always || opening == Opening::Sample && is_sampled {
+                let refused = peer.media.as_ref().map_or(0, |media| media.refused);
+                let send = &mut sink(&mut self.egress, path);
+                peer.handle_datagram(now, datagram, send);
+                self.tally.verified += 1;
+                if peer.media.as_ref().is_some_and(|media| media.refused > refused) {
+                    self.tally.damage("a packet did not open");
+                }
+                let latency_of = is_sampled.then_some(arrived);
+                Self::check(peer, position, latency_of, &self.assignment, &mut self.tally);
+            }
+            if let Some(took) = peer.take_first_frame(at) {
                 self.tally.first_frame.add(took);
             }
-            let mut is_sampled = || threshold > 0 && self.rng.u32(..) < threshold;
-            let is_opened = match opening {
-                Opening::Always => true,
-                Opening::Sample => is_sampled(),
-                Opening::Never => false,
-            };
-            if !is_opened {
-                continue;
-            }
-            let refused = peer.media.as_ref().map_or(0, |media| media.refused);
-            peer.handle_datagram(
-                now,
-                datagram,
-                &mut sink(&mut self.egress, path, &mut self.unsent),
-            );
-            let arrived = self.network.arrived().map(|ntp| ntp.offset_nanos(self.ahead_ns));
-            self.check(socket, position, refused, arrived.unwrap_or(wall));
         }
     }
 
-    /// Looks at what was opened of a stream.
-    fn check(&mut self, socket: usize, position: usize, refused: u64, arrived: NtpTime) {
-        let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
-        let Some(media) = &mut peer.media else { return };
-        let tally = &mut self.tally;
-        if media.refused > refused {
-            tally.damage("a packet did not open");
-        }
-        let scenario = &self.assignment.scenario;
-        let before = self.progress.subscriptions;
-        for received in std::mem::take(&mut media.received) {
-            tally.verified += 1;
+    /// Looks at what was opened of a stream; `arrived` when its latency counts.
+    fn check(
+        peer: &mut Peer,
+        position: usize,
+        arrived: Option<NtpTime>,
+        assignment: &Assignment,
+        tally: &mut Tally,
+    ) {
+        let opened = peer.media.as_mut().map(|media| std::mem::take(&mut media.received));
+        for received in opened.into_iter().flatten() {
             let Ok(view) = RtpView::parse(&received.packet) else {
                 tally.damage("a packet has no RTP header after it was opened");
                 continue;
@@ -359,28 +378,22 @@ impl Fleet {
                 tally.damage("a payload is not what any publisher sent");
                 continue;
             };
-            if seats::call_of(scenario, stamp.stream) != peer.seat.call {
+            if seats::call_of(&assignment.scenario, stamp.stream) != peer.seat.call {
                 tally.damage("a packet of another call");
             }
-            let latency = arrived.nanos_since(stamp.sent_at);
-            match u64::try_from(latency).map(Duration::from_nanos) {
-                Ok(latency) if latency <= LATENCY_MAX => tally.latency.add(latency),
-                _ => tally.impossible += 1,
+            if let Some(arrived) = arrived {
+                let latency = u64::try_from(arrived.nanos_since(stamp.sent_at));
+                match latency.map(Duration::from_nanos) {
+                    Ok(latency) if latency <= LATENCY_MAX => tally.latency.add(latency),
+                    _ => tally.impossible += 1,
+                }
             }
-            let ssrc = view.header().ssrc;
-            let stream = &mut peer.received[position];
-            if stream.stream.is_none() {
-                stream.stream = Some(stamp.stream);
-                self.progress.subscriptions += 1;
-            } else if stream.stream != Some(stamp.stream) {
-                // A receiver of simulcast goes from layer to layer under one SSRC.
-                stream.stream = Some(stamp.stream);
-            }
+            // A receiver of simulcast goes from layer to layer under one SSRC.
+            peer.received[position].stream = Some(stamp.stream);
             if seats::is_video(stamp.stream) && stamp::begins_keyframe(view.payload()) {
-                peer.note_keyframe(ssrc, view.header().timestamp.0);
+                peer.note_keyframe(position, view.header().timestamp);
             }
         }
-        debug_assert!(self.progress.subscriptions >= before, "only leaving takes them away");
     }
 
     fn hear(&mut self, number: ClientNumber, heard: Heard) {
@@ -395,7 +408,7 @@ impl Fleet {
     /// Fulfils what a client wishes, and notes what became of it.
     fn serve(&mut self, socket: usize, now: Instant) {
         let Some(Some(peer)) = self.peers.get_mut(socket) else { return };
-        let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
+        let mut send = sink(&mut self.egress, self.paths[socket]);
         Self::settle(peer, socket, now, &self.assignment, &mut self.signalling, &mut send);
         drop(send);
         self.open_path(socket);
@@ -421,7 +434,15 @@ impl Fleet {
     fn open_path(&mut self, socket: usize) {
         let Some(Some(peer)) = self.peers.get(socket) else { return };
         let Some(address) = peer.address() else { return };
-        let remote = self.by_way_of(address);
+        let remote = match self.by_way_of(address) {
+            Ok(remote) => remote,
+            Err(why) => {
+                if let Some(Some(peer)) = self.peers.get_mut(socket) {
+                    peer.failed.get_or_insert(format!("the relay: {why}"));
+                }
+                return;
+            }
+        };
         if self.paths[socket].is_some_and(|path| path.remote == remote) {
             return;
         }
@@ -434,21 +455,27 @@ impl Fleet {
         // The first check waits for nothing else.
         let (now, ntp) = (clock::now(), self.ntp(clock::now()));
         if let Some(Some(peer)) = self.peers.get_mut(socket) {
-            let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
+            let mut send = sink(&mut self.egress, self.paths[socket]);
             peer.handle_timeout(now, ntp, &self.assignment.scenario, &mut send);
         }
     }
 
-    /// The address that stands for the server's: that of the relay, if there is one.
-    fn by_way_of(&mut self, server: SocketAddr) -> SocketAddr {
-        let Some(impair) = &self.assignment.scenario.impair else { return server };
-        if self.relay.is_none() {
-            match Relay::start(sockets::relay_address(server), server, impair) {
-                Ok(relay) => self.relay = Some(relay),
-                Err(error) => self.tally.fail(format!("the relay: {error}")),
-            }
+    /// The address that stands for the server's: that of a relay, if the scenario wants one.
+    ///
+    /// # Errors
+    /// There can be no relay; why, for people.
+    fn by_way_of(&mut self, server: SocketAddr) -> Result<SocketAddr, String> {
+        let Some(impair) = &self.assignment.scenario.impair else { return Ok(server) };
+        if let Some(relay) = self.relays.get(&server) {
+            return Ok(relay.address());
         }
-        self.relay.as_ref().map_or(server, Relay::address)
+        if self.relays.len() >= RELAYS_MAX {
+            return Err(format!("the server has more than {RELAYS_MAX} addresses for media"));
+        }
+        let relay = Relay::start(sockets::relay_address(server), server, impair)?;
+        let address = relay.address();
+        self.relays.insert(server, relay);
+        Ok(address)
     }
 
     fn scan(&mut self, now: Instant) {
@@ -462,11 +489,12 @@ impl Fleet {
         let ntp = self.ntp(now);
         for socket in 0..self.peers.len() {
             let Some(peer) = &mut self.peers[socket] else { continue };
-            let mut send = sink(&mut self.egress, self.paths[socket], &mut self.unsent);
+            let mut send = sink(&mut self.egress, self.paths[socket]);
             peer.handle_timeout(now, ntp, &self.assignment.scenario, &mut send);
             drop(send);
             self.serve(socket, now);
             self.advance(socket, now);
+            self.forget_if_gone(socket, now);
             if self.egress.is_crowded() {
                 self.flush();
             }
@@ -479,15 +507,11 @@ impl Fleet {
     }
 }
 
-/// Puts datagrams of a client into the egress, and counts what it has no room for.
-fn sink<'a>(
-    egress: &'a mut Egress,
-    path: Option<Path>,
-    unsent: &'a mut u64,
-) -> impl FnMut(&[u8]) + use<'a> {
+/// Puts datagrams of a client into the egress, which counts what it has no room for.
+fn sink(egress: &mut Egress, path: Option<Path>) -> impl FnMut(&[u8]) {
     move |datagram| {
         if let Some(path) = path {
-            *unsent += u64::from(!egress.push(path.id, datagram));
+            egress.push(path.id, datagram);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! One client: it joins, sends what it has, counts what it gets, reports on it, and leaves. No IO.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime};
-use sluice_engine::ids::{ChannelId, SeqNum, Ssrc};
+use sluice_engine::ids::{ChannelId, RtpTime, SeqNum, Ssrc};
 use sluice_engine::rtp::inbound::Arrival;
 use sluice_engine::sctp::dcep::Reliability;
 use sluice_engine::sctp::{ChannelEvent, DataKind};
@@ -36,6 +37,8 @@ pub enum Stage {
 /// One client.
 pub struct Peer {
     pub seat: Seat,
+    /// Whether the others' streams come to it.
+    pub receives: bool,
     pub stage: Stage,
     pub conversation: Conversation,
     /// ICE, DTLS and SRTP, once the server's side is known.
@@ -59,13 +62,17 @@ pub struct Peer {
     pub asked_at: Instant,
     is_connected: bool,
     is_ready: bool,
-    /// Timestamps of key frames that have begun, until one of them is complete.
-    keyframes: Vec<(Ssrc, u32)>,
+    /// Timestamps of the last key frames that have begun, until one of them is complete.
+    keyframes: VecDeque<(usize, RtpTime)>,
     has_first_frame: bool,
     is_first_frame_told: bool,
     /// Publishers' packets that the server reports as lost, the latest of each stream.
     pub upstream_lost: Vec<(Ssrc, i32)>,
     pub muted: bool,
+    /// Which client of the worker it is, those who left counted.
+    pub number: u32,
+    /// Until when it is kept after it said that it goes: an answer that is under way may still make it say so.
+    pub leaves_until: Instant,
     /// Why it cannot go on.
     pub failed: Option<String>,
 }
@@ -108,12 +115,15 @@ impl Peer {
         conversation: Conversation,
         identity: ClientIdentity,
         scenario: &Scenario,
+        number: u32,
+        receives: bool,
         now: Instant,
     ) -> Self {
         let mut rng = fastrand::Rng::with_seed(identity.seed);
         let report = Duration::from_secs_f64(scenario.clients.report_s);
         Self {
             seat,
+            receives,
             stage: Stage::Joining,
             conversation,
             media: None,
@@ -134,11 +144,13 @@ impl Peer {
             asked_at: now,
             is_connected: false,
             is_ready: false,
-            keyframes: Vec::new(),
+            keyframes: VecDeque::new(),
             has_first_frame: false,
             is_first_frame_told: false,
             upstream_lost: Vec::new(),
             muted: false,
+            number,
+            leaves_until: now,
             failed: None,
         }
     }
@@ -281,7 +293,7 @@ impl Peer {
             arrivals.on_packet(at, number);
         }
         for timestamp in complete.into_iter().flatten() {
-            self.note_complete(header.ssrc, timestamp);
+            self.note_complete(position, timestamp);
         }
         let stream = &self.received[position];
         let awaits_frame = stream.format.is_video && !self.has_first_frame;
@@ -293,17 +305,25 @@ impl Peer {
         Some((position, opening))
     }
 
-    /// A key frame of `ssrc` has begun; with one packet it is complete already.
-    pub fn note_keyframe(&mut self, ssrc: Ssrc, timestamp: u32) {
-        if self.keyframes.len() < KEYFRAMES_MAX {
-            self.keyframes.push((ssrc, timestamp));
+    /// A key frame of a stream has begun: its first packet was opened. It may be complete already.
+    pub fn note_keyframe(&mut self, position: usize, timestamp: RtpTime) {
+        if self.has_first_frame {
+            return;
+        }
+        if self.keyframes.len() == KEYFRAMES_MAX {
+            self.keyframes.pop_front();
+        }
+        self.keyframes.push_back((position, timestamp));
+        let frames = self.received.get(position).and_then(|stream| stream.frames.as_ref());
+        if frames.is_some_and(|frames| frames.is_complete(timestamp)) {
+            self.note_complete(position, timestamp);
         }
     }
 
-    fn note_complete(&mut self, ssrc: Ssrc, timestamp: u32) {
-        if !self.has_first_frame && self.keyframes.contains(&(ssrc, timestamp)) {
+    fn note_complete(&mut self, position: usize, timestamp: RtpTime) {
+        if !self.has_first_frame && self.keyframes.contains(&(position, timestamp)) {
             self.has_first_frame = true;
-            self.keyframes = Vec::new();
+            self.keyframes = VecDeque::new();
         }
     }
 

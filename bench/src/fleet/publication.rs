@@ -157,11 +157,23 @@ impl Publication {
     }
 
     /// Goes on with the next frame some part of a frame after `now`, `phase` within 0 and 1: streams must not beat in step.
+    ///
+    /// The RTP clock has gone on meanwhile, as a camera's does.
     pub fn resume(&mut self, now: Instant, phase: f64) {
         if self.part != 0 {
             (self.frame, self.part) = (self.frame + 1, 0);
         }
-        self.frame_at = now + self.pace.interval.mul_f64(phase);
+        let next = now + self.pace.interval.mul_f64(phase);
+        if self.sent > 0 {
+            let missed = next.since(self.frame_at).as_secs_f64() / self.pace.interval.as_secs_f64();
+            self.frame += missed.round() as u64;
+        }
+        self.frame_at = next;
+    }
+
+    /// Whether a frame has begun and not ended.
+    pub fn is_within_frame(&self) -> bool {
+        self.part != 0
     }
 
     /// When the next packet is due.

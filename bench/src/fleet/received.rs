@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sluice_engine::clock::Instant;
-use sluice_engine::ids::{ExtSeqNum, Ssrc};
+use sluice_engine::ids::{ExtSeqNum, RtpTime, SeqNum, Ssrc};
 use sluice_engine::rtp::inbound::{Arrival, InboundStream};
 use sluice_engine::rtp::missing::MissingList;
 use sluice_engine::wire::rtcp::rr::ReportBlock;
@@ -23,8 +23,8 @@ pub struct ReceivedStream {
     highest: ExtSeqNum,
     pub frames: Option<FrameTracker>,
     missing: Option<Box<MissingList>>,
-    /// Packets that came after later ones, those that were asked for among them.
-    pub late: u64,
+    /// Packets that came after later ones, repeated ones among them.
+    late: u64,
     since: Mark,
     /// Whether it began before the window: then it had its chance at all that was sent.
     pub is_whole: bool,
@@ -79,7 +79,7 @@ impl ReceivedStream {
         at: Instant,
         header: &RtpHeader,
         bytes: usize,
-    ) -> (Arrival, [Option<u32>; 2]) {
+    ) -> (Arrival, [Option<RtpTime>; 2]) {
         if self.inbound.highest().is_none() {
             // A cycle above zero, so that what was sent before the first to come has a number, too.
             self.highest = ExtSeqNum((1 << 16) + u64::from(header.seq.0));
@@ -98,11 +98,11 @@ impl ReceivedStream {
             Some(frames) => frames.on_packet(at, index, header.timestamp, header.marker),
             None => [None; 2],
         };
-        (arrival, complete.map(|timestamp| timestamp.map(|t| t.0)))
+        (arrival, complete)
     }
 
     /// Numbers to ask for, and whether so much is lost that only a key frame helps.
-    pub fn due(&mut self, now: Instant, out: &mut [sluice_engine::ids::SeqNum]) -> (usize, bool) {
+    pub fn due(&mut self, now: Instant, out: &mut [SeqNum]) -> (usize, bool) {
         let Some(missing) = &mut self.missing else { return (0, false) };
         if missing.next_deadline().is_none_or(|due| due > now) {
             return (0, missing.take_needs_keyframe());
@@ -167,7 +167,7 @@ impl ReceivedStream {
 
 #[cfg(test)]
 mod tests {
-    use sluice_engine::ids::{PayloadType, RtpTime, SeqNum};
+    use sluice_engine::ids::PayloadType;
     use sluice_engine::wire::rtp::{FixedHeader, write_fixed_header};
 
     use super::*;

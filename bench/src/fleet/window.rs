@@ -7,9 +7,9 @@ use std::time::Duration;
 use sluice_engine::clock::{self, Instant};
 
 use super::Fleet;
-use super::peer::Peer;
+use super::peer::{Peer, Stage};
 use crate::histogram::Histogram;
-use crate::impair::WayCounters;
+use crate::impair::{RelayCounters, WayCounters};
 use crate::probe;
 use crate::worker::protocol::{ReceivedStreams, SentStream, Window};
 
@@ -33,15 +33,23 @@ pub struct Tally {
     /// Whole run.
     failures: Vec<String>,
     pub closed: u64,
+    /// Those who left for somebody new.
+    pub replaced: u64,
     /// What those who left in the window had received and sent.
-    pub left: Window,
-    sent_before: BTreeMap<u32, (u64, u64, u64)>,
+    left: Window,
+    /// When the media was stopped, and what the thread had run and waited until then.
+    stopped: Option<(Instant, f64, f64)>,
+    sent_before: BTreeMap<u32, SentStream>,
     upstream_before: i64,
     drops_before: u64,
-    relay_before: u64,
+    /// What it dropped as it should, and by its own fault.
+    relay_before: (u64, u64),
     unsent_before: u64,
     ran_before: (f64, f64),
 }
+
+/// After this long everybody gets every stream.
+const FIRST_PACKET_MAX: Duration = Duration::from_secs(5);
 
 /// Failures told in words.
 const FAILURES_MAX: usize = 5;
@@ -62,11 +70,13 @@ impl Tally {
             first_frame: Histogram::default(),
             failures: Vec::new(),
             closed: 0,
+            replaced: 0,
             left: Window::default(),
+            stopped: None,
             sent_before: BTreeMap::new(),
             upstream_before: 0,
             drops_before: 0,
-            relay_before: 0,
+            relay_before: (0, 0),
             unsent_before: 0,
             ran_before: (0.0, 0.0),
         }
@@ -76,6 +86,22 @@ impl Tally {
     pub fn damage(&mut self, why: &str) {
         self.damaged += 1;
         self.damage.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// The media stops: what the thread does from here on is not part of the load.
+    pub fn stop(&mut self, now: Instant) {
+        let (ran, waited) = thread_times();
+        self.stopped = Some((now, ran, waited));
+    }
+
+    /// Adds what one of those who leave received, which was no whole subscription, and sent.
+    pub fn take_leaver(&mut self, peer: &mut Peer, now: Instant, running: bool) {
+        for received in &mut peer.received {
+            received.is_whole = false;
+        }
+        self.left.take(peer, now, running, &mut BTreeMap::new());
+        self.left.sent.extend(sent_by(peer).map(|sent| less(sent, &self.sent_before)));
+        self.left.upstream_lost += peer.upstream_lost();
     }
 
     /// A client cannot go on.
@@ -100,7 +126,7 @@ impl Window {
             self.packets_out += brought.packets;
             self.bytes_out += brought.bytes;
             self.gaps += brought.gaps;
-            self.repaired += brought.late;
+            self.late_packets += brought.late;
             self.frames.complete += brought.frames.complete;
             self.frames.incomplete += brought.frames.incomplete;
             self.frames.freezes += brought.frames.freezes;
@@ -112,20 +138,9 @@ impl Window {
                 Some(stream) if received.is_whole => {
                     whole.entry(stream).or_default().push(brought.packets);
                 }
-                _ => {
-                    self.partial_expected += brought.packets + brought.gaps;
-                    self.partial_received += brought.packets;
-                }
+                _ => self.partial_received += brought.packets,
             }
         }
-    }
-
-    /// Adds one of those who leave: theirs are no whole subscriptions.
-    pub fn take_leaver(&mut self, peer: &mut Peer, now: Instant, running: bool) {
-        for received in &mut peer.received {
-            received.is_whole = false;
-        }
-        self.take(peer, now, running, &mut BTreeMap::new());
     }
 }
 
@@ -138,8 +153,9 @@ impl Fleet {
                 received.open_window(now, self.is_publishing);
             }
         }
+        self.begin_moving(now);
         let tally = &mut self.tally;
-        tally.began = now;
+        (tally.began, tally.stopped, tally.replaced) = (now, None, 0);
         tally.latency = Histogram::default();
         tally.clock_error = Histogram::default();
         (tally.verified, tally.damaged, tally.damage) = (0, 0, None);
@@ -147,30 +163,26 @@ impl Fleet {
         tally.left = Window::default();
         tally.unsent_before = self.unsent;
         tally.ran_before = thread_times();
-        self.tally.sent_before =
-            self.sent().into_iter().map(|s| (s.stream, (s.packets, s.bytes, s.late))).collect();
+        self.tally.sent_before = self.sent().map(|sent| (sent.stream, sent)).collect();
         self.tally.upstream_before = self.upstream_lost();
         self.tally.drops_before = self.socket_drops();
-        self.tally.relay_before = self.relay_dropped();
+        self.tally.relay_before = (self.relay_sum(dropped), self.relay_sum(faults));
     }
 
     /// What was counted since.
     pub fn close_window(&mut self) -> Window {
         let now = clock::now();
-        let mut sent = self.sent();
-        for stream in &mut sent {
-            let before = self.tally.sent_before.get(&stream.stream).copied().unwrap_or_default();
-            stream.packets -= before.0.min(stream.packets);
-            stream.bytes -= before.1.min(stream.bytes);
-            stream.late -= before.2.min(stream.late);
-        }
         let mut window = std::mem::take(&mut self.tally.left);
+        window.sent.extend(self.sent().map(|sent| less(sent, &self.tally.sent_before)));
+        window.upstream_lost += self.upstream_lost() - self.tally.upstream_before;
+        window.missing = self.count_missing(now);
         let mut whole = BTreeMap::new();
         for peer in self.peers.iter_mut().flatten() {
             window.take(peer, now, self.is_publishing, &mut whole);
         }
-        let (ran, waited) = thread_times();
+        let running = thread_times();
         let tally = &mut self.tally;
+        let (ended, ran, waited) = tally.stopped.unwrap_or((now, running.0, running.1));
         if tally.strange > 0 {
             let count = tally.strange;
             tally.damaged += count;
@@ -181,7 +193,6 @@ impl Fleet {
             tally.fail(format!("{count} latencies were below nothing or beyond a minute"));
         }
         Window {
-            sent,
             received: whole
                 .into_iter()
                 .map(|(stream, packets)| ReceivedStreams { stream, packets })
@@ -199,34 +210,40 @@ impl Fleet {
             unsent: self.unsent - tally.unsent_before,
             ran_s: ran - tally.ran_before.0,
             waited_s: waited - tally.ran_before.1,
-            elapsed_s: now
-                .since(tally.began)
-                .as_secs_f64()
-                .max(Duration::from_millis(1).as_secs_f64()),
-            upstream_lost: self.upstream_lost() - self.tally.upstream_before,
-            socket_drops: self.socket_drops() - self.tally.drops_before,
-            relay_dropped: self.relay_dropped() - self.tally.relay_before,
+            replaced: tally.replaced,
+            elapsed_s: ended.since(tally.began).as_secs_f64().max(1e-3),
+            socket_drops: self.socket_drops().saturating_sub(self.tally.drops_before),
+            relay_dropped: self.relay_sum(dropped).saturating_sub(self.tally.relay_before.0),
+            relay_faults: self.relay_sum(faults).saturating_sub(self.tally.relay_before.1),
             ..window
         }
     }
 
-    fn relay_dropped(&self) -> u64 {
-        let Some(relay) = &self.relay else { return 0 };
-        let counters = relay.counters();
-        let dropped = |way: WayCounters| way.lost + way.burst_lost + way.queue_full;
-        dropped(counters.up) + dropped(counters.down)
+    fn relay_sum(&self, of: fn(&RelayCounters) -> u64) -> u64 {
+        self.relays.values().map(|relay| of(&relay.counters())).sum()
     }
 
-    /// All that was sent so far, by stream.
-    fn sent(&self) -> Vec<SentStream> {
-        let peers = self.peers.iter().flatten();
-        let streams = peers.flat_map(|peer| &peer.publications).map(|publication| SentStream {
-            stream: publication.stream,
-            packets: publication.sent(),
-            bytes: publication.bytes(),
-            late: publication.late,
+    /// All that was sent so far by those who are here.
+    fn sent(&self) -> impl Iterator<Item = SentStream> {
+        self.peers.iter().flatten().flat_map(sent_by)
+    }
+
+    /// Streams that somebody who is here for a while should get and never got a packet of.
+    fn count_missing(&self, now: Instant) -> u64 {
+        let scenario = &self.assignment.scenario;
+        let streams = u64::from(scenario.calls.unmuted + scenario.calls.screens);
+        let missing = self.peers.iter().flatten().filter(|peer| {
+            peer.stage == Stage::Joined
+                && peer.receives
+                && now.since(peer.asked_at) > FIRST_PACKET_MAX
         });
-        streams.collect()
+        let each = missing.map(|peer| {
+            let own = peer.seat.sources(scenario).len() as u64;
+            let known =
+                peer.received.iter().filter(|stream| stream.stream.is_some()).count() as u64;
+            (streams - own).saturating_sub(known)
+        });
+        each.sum()
     }
 
     fn upstream_lost(&self) -> i64 {
@@ -240,12 +257,34 @@ impl Fleet {
         let tables = tables.iter().flatten();
         tables.map(|table| probe::socket_drops(table, |port| ports.contains(&port))).sum()
     }
+}
 
-    /// Subscriptions that know their publisher, over all clients.
-    pub(super) fn count_subscriptions(&self) -> u64 {
-        let streams = self.peers.iter().flatten().flat_map(|peer| &peer.received);
-        streams.filter(|stream| stream.stream.is_some()).count() as u64
+fn sent_by(peer: &Peer) -> impl Iterator<Item = SentStream> {
+    peer.publications.iter().map(|publication| SentStream {
+        stream: publication.stream,
+        packets: publication.sent(),
+        bytes: publication.bytes(),
+        late: publication.late,
+    })
+}
+
+/// What was sent since the window began.
+fn less(mut sent: SentStream, before: &BTreeMap<u32, SentStream>) -> SentStream {
+    if let Some(before) = before.get(&sent.stream) {
+        sent.packets = sent.packets.saturating_sub(before.packets);
+        sent.bytes = sent.bytes.saturating_sub(before.bytes);
+        sent.late = sent.late.saturating_sub(before.late);
     }
+    sent
+}
+
+fn dropped(counters: &RelayCounters) -> u64 {
+    let of = |way: &WayCounters| way.lost + way.burst_lost + way.queue_full;
+    of(&counters.up) + of(&counters.down)
+}
+
+fn faults(counters: &RelayCounters) -> u64 {
+    counters.up.own_faults() + counters.down.own_faults() + counters.refused
 }
 
 /// Seconds that this thread ran, and that it waited for a core.

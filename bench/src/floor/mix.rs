@@ -37,6 +37,10 @@ pub fn plan_for_all(scenarios: &[Scenario]) -> FloorPlan {
 ///
 /// `None` when the scenario sends nothing, or a shape that it sends was not measured.
 pub fn mix(scenario: &Scenario, points: &[FloorPoint], device: &str) -> Option<FloorMix> {
+    if scenario.screen.low_rate_bps > 0 {
+        // Which layers a server sends is its choice: there is no one mix.
+        return None;
+    }
     let rates = rates(scenario);
     let total: f64 = rates.values().sum();
     let mut found = FloorMix::default();

@@ -6,6 +6,9 @@ use std::fs;
 /// Seconds in a tick of /proc/*/stat: USER_HZ is 100 on every Linux architecture that Rust runs on.
 const TICK_S: f64 = 0.01;
 
+/// By how many ticks the kernel's two counts may differ.
+const TICKS_ERROR: f64 = 10.0;
+
 /// CPU time in seconds. The sum is what the scheduler measured. Kernels split it into user and system by what the timer
 /// tick happened to interrupt, mostly: with work that comes in rhythm the split can be far off.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -40,7 +43,6 @@ pub struct Core {
 pub struct CpuSample {
     pub server: CpuTime,
     pub threads: BTreeMap<u32, Thread>,
-    pub generator: CpuTime,
     pub cores: Vec<Core>,
 }
 
@@ -67,7 +69,6 @@ impl CpuSample {
         let mut sample = Self {
             server: CpuTime::default(),
             threads: BTreeMap::new(),
-            generator: process_cpu("self")?,
             cores: parse_cores(&super::read("/proc/stat")?),
         };
         if let Some(pid) = pid {
@@ -78,9 +79,13 @@ impl CpuSample {
     }
 
     /// Seconds of CPU of the server: to the nanosecond where the kernel tells, else to the tick.
+    ///
+    /// Threads that ended are in the ticks alone, so that the ticks count when they say clearly more.
     pub fn server_s(&self) -> f64 {
         let ran_s: f64 = self.threads.values().map(|thread| thread.ran_s).sum();
-        if ran_s > 0.0 { ran_s } else { self.server.total_s() }
+        let ticks_s = self.server.total_s();
+        let is_close = ticks_s <= ran_s * 1.02 + TICKS_ERROR * TICK_S;
+        if ran_s > 0.0 && is_close { ran_s } else { ticks_s }
     }
 
     /// What was spent since `earlier`. Threads that ended since are missing.
@@ -104,7 +109,6 @@ impl CpuSample {
         Self {
             server: self.server - earlier.server,
             threads: threads.collect(),
-            generator: self.generator - earlier.generator,
             cores: cores.collect(),
         }
     }
@@ -122,6 +126,10 @@ fn threads(pid: u32) -> Result<BTreeMap<u32, Thread>, String> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         let Some((name, cpu)) = parse_stat(&stat) else { continue };
         let (ran_s, waited_s) = schedstat(&format!("{folder}/{id}/schedstat"));
+        // It ended in between: with nothing for its time, its whole past would be taken off.
+        if ran_s == 0.0 && cpu.total_s() > 0.0 && !entry.path().exists() {
+            continue;
+        }
         threads.insert(id, Thread { name, cpu, ran_s, waited_s });
     }
     Ok(threads)

@@ -27,6 +27,13 @@ pub fn process_socket_drops(pid: u32) -> u64 {
     drops.sum()
 }
 
+/// Whether any of these sockets is UDP.
+fn has_udp(pid: u32, own: &BTreeSet<String>) -> bool {
+    let tables = ["udp", "udp6"].map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")));
+    let mut rows = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    rows.any(|line| line.split_whitespace().nth(9).is_some_and(|inode| own.contains(inode)))
+}
+
 /// Inodes of the sockets of a process, as far as they may be looked up.
 fn inodes(pid: u32) -> BTreeSet<String> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -48,7 +55,9 @@ pub fn listener(port: u16) -> Option<u32> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        let owns = !wanted.is_disjoint(&inodes(pid));
+        let own = inodes(pid);
+        // A proxy in front of the server listens as well; who moves media has a UDP socket.
+        let owns = !wanted.is_disjoint(&own) && has_udp(pid, &own);
         if owns {
             owners.insert(pid);
         }
@@ -91,6 +100,7 @@ mod tests {
         assert!(listening(table, 1).is_empty());
         let own = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = own.local_addr().unwrap().port();
+        let _media = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(listener(port), Some(std::process::id()));
     }
 }

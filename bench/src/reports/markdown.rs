@@ -128,7 +128,7 @@ mod tests {
             ["dropped by the impairment relay", "2"],
             ["publishers' packets the server missed", "3"],
             ["gaps receivers saw", "8"],
-            ["packets repaired", "7"],
+            ["packets behind later ones", "7"],
             ["streams with loss", "6"],
             ["sessions that ended by themselves", "5"],
             ["latency p50, µs", "482"],

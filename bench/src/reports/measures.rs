@@ -52,7 +52,7 @@ pub const MEASURES: &[Measure] = &[
     measure("dropped by the impairment relay", 0, |run| count(run.loss.relay)),
     measure("publishers' packets the server missed", 0, |run| count(run.loss.upstream)),
     measure("gaps receivers saw", 0, |run| count(run.loss.gaps)),
-    measure("packets repaired", 0, |run| count(run.loss.repaired)),
+    measure("packets behind later ones", 0, |run| count(run.loss.late)),
     measure("streams with loss", 0, |run| count(run.loss.streams_with_loss)),
     measure("sessions that ended by themselves", 0, |run| count(run.loss.sessions_closed)),
     measure("latency p50, µs", 0, |run| Some(any(&run.latency_us)?.p50)),

@@ -22,6 +22,7 @@ pub fn run(scenario: &str, label: &str) -> RunResult {
         command: format!("sluice-bench run --scenario {} --label {label}", scenario.name),
         began: "2026-01-02T03:04:05Z".to_owned(),
         valid: true,
+        complete: true,
         scenario: Some(scenario),
         seed: 1,
         verify: 0.01,
@@ -169,7 +170,7 @@ fn loss() -> Loss {
         relay: 2,
         upstream: 3,
         gaps: 8,
-        repaired: 7,
+        late: 7,
         sessions_closed: 5,
     }
 }

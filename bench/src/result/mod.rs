@@ -27,6 +27,9 @@ pub struct RunResult {
     pub partial: bool,
     /// The figures are the server's. When not, those that could mislead are absent.
     pub valid: bool,
+    /// Everybody joined, and nobody's session ended by itself: the load was the one that was asked for.
+    #[serde(default)]
+    pub complete: bool,
     /// Other programs had a part in them.
     pub disturbed: bool,
     /// All that was wrong, for people.
@@ -182,8 +185,8 @@ pub struct Loss {
     pub upstream: u64,
     /// Gaps that receivers see in the numbering of their streams.
     pub gaps: u64,
-    /// Packets that came after they had been asked for again.
-    pub repaired: u64,
+    /// Packets that came after later ones: repeated ones and those that were overtaken.
+    pub late: u64,
     /// Sessions that ended by themselves.
     pub sessions_closed: u64,
 }

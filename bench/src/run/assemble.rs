@@ -34,12 +34,20 @@ pub fn finish(
     options: &RunOptions,
     first: &Look,
     last: &Look,
-    measured: Duration,
     windows: &[Window],
 ) {
-    let elapsed = measured.as_secs_f64().max(1e-3);
+    let elapsed = last.at.since(first.at).as_secs_f64().max(1e-3);
     result.elapsed_s = elapsed;
     traffic(result, windows);
+    if let Some(churn) = options.scenario.churn {
+        let replaced: u64 = windows.iter().map(|window| window.replaced).sum();
+        let wanted = churn.per_second * elapsed;
+        if (replaced as f64) < 0.9 * wanted {
+            result.problems.push(format!(
+                "{replaced} people were replaced where {wanted:.0} should have been"
+            ));
+        }
+    }
     loss(result, options, windows);
     result.loss.server_sockets = last.server_sockets.saturating_sub(first.server_sockets);
     result.loss.server_drops = last.metrics.drops_since(&first.metrics);
@@ -79,9 +87,6 @@ pub fn finish(
         .collect();
     let waited = server.threads.iter().map(|thread| thread.waited_s).fold(0.0, f64::max);
     server.waited_share = waited / elapsed;
-    let sessions = result.join_us.count.max(1);
-    let grown = server.resident_joined_bytes.saturating_sub(server.resident_before_bytes);
-    server.resident_per_session_bytes = grown as f64 / sessions as f64;
     server.counters = last.metrics.grown(&first.metrics);
     result.server_version = last.metrics.version().unwrap_or_default();
     if options.pid.is_some() {
@@ -135,14 +140,20 @@ fn loss(result: &mut RunResult, options: &RunOptions, windows: &[Window]) {
     let scenario = &options.scenario;
     let loss = &mut result.loss;
     for window in windows {
-        loss.generator_sockets += window.socket_drops + window.unsent;
+        loss.generator_sockets += window.socket_drops + window.unsent + window.relay_faults;
         loss.relay += window.relay_dropped;
         loss.upstream += u64::try_from(window.upstream_lost).unwrap_or(0);
         loss.gaps += window.gaps;
-        loss.repaired += window.repaired;
+        loss.late += window.late_packets;
         loss.sessions_closed += window.sessions_closed;
         result.problems.extend(window.failures.iter().cloned());
         result.problems.extend(window.damage.clone());
+        if window.missing > 0 {
+            let missing = window.missing;
+            result
+                .problems
+                .push(format!("{missing} streams never came to somebody who should get them"));
+        }
         if window.clock_steps > 0 {
             result
                 .problems
@@ -230,7 +241,7 @@ mod tests {
     fn with_people_who_come_and_go_the_numbers_count() {
         let mut loss = Loss { gaps: 5, ..Loss::default() };
         let mut one = window(&[(0, 1_000)], &[(0, &[90])]);
-        (one.partial_expected, one.partial_received) = (15, 10);
+        one.partial_received = 10;
         by_numbers(&[one], &mut loss);
         assert_eq!((loss.expected, loss.received, loss.lost), (105, 100, 5));
     }

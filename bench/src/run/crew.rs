@@ -15,6 +15,8 @@ pub struct Crew {
 
 struct Member {
     link: Link,
+    /// Of a worker elsewhere.
+    clock: Option<clocks::Offset>,
     progress: Progress,
     quiet: bool,
     window: Option<Window>,
@@ -81,14 +83,34 @@ impl Crew {
 
     /// Sets the clocks of workers elsewhere to the controller's.
     fn set_clocks(&mut self, remote: usize, problems: &mut Vec<String>) -> Result<(), String> {
-        for member in self.members.iter().take(remote) {
+        for member in self.members.iter_mut().take(remote) {
             let found = clocks::offset(&member.link)?;
             member.link.send(Order::SetClock { ahead_ns: found.ahead_ns })?;
+            member.clock = Some(found);
             if found.within_ns > CLOCK_WITHIN_NS {
                 problems.push(format!(
                     "the clock of worker {} is known to {} µs: latencies are no better",
                     member.link.name,
                     found.within_ns / 1_000
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the clocks of workers elsewhere went with the controller's.
+    ///
+    /// # Errors
+    /// A worker is gone.
+    pub fn check_clocks(&mut self, problems: &mut Vec<String>) -> Result<(), String> {
+        for Member { link, clock, .. } in &self.members {
+            let Some(before) = clock else { continue };
+            let moved = clocks::offset(link)?.ahead_ns.abs_diff(before.ahead_ns);
+            if moved > CLOCK_WITHIN_NS {
+                let micros = moved / 1_000;
+                problems.push(format!(
+                    "the clock of worker {} moved by {micros} µs: latencies are no better",
+                    link.name
                 ));
             }
         }
@@ -137,7 +159,6 @@ impl Crew {
             sum.packets_received += progress.packets_received;
             sum.gaps += progress.gaps;
             sum.subscriptions += progress.subscriptions;
-            sum.publications += progress.publications;
         }
         sum
     }
@@ -190,7 +211,14 @@ impl Crew {
 
 impl Member {
     fn new(link: Link) -> Self {
-        Self { link, progress: Progress::default(), quiet: false, window: None, left: false }
+        Self {
+            link,
+            clock: None,
+            progress: Progress::default(),
+            quiet: false,
+            window: None,
+            left: false,
+        }
     }
 
     fn take(&mut self, report: Report, problems: &mut Vec<String>) {

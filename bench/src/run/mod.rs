@@ -70,6 +70,8 @@ struct Run<'a> {
     last: (Instant, Progress, Option<CpuSample>),
     phase: Phase,
     series: Vec<Tick>,
+    /// Who had joined when the measurement began.
+    joined: u32,
     problems: Vec<String>,
 }
 
@@ -107,6 +109,7 @@ pub fn run(options: &RunOptions, watcher: Watcher<'_>) -> Result<RunResult, Stri
         last: (began, Progress::default(), Some(before.cpu)),
         phase: Phase::Joining,
         series: Vec::new(),
+        joined: 0,
         problems,
     };
     let outcome = run.through(&mut result, empty);
@@ -117,6 +120,8 @@ pub fn run(options: &RunOptions, watcher: Watcher<'_>) -> Result<RunResult, Stri
     outcome?;
     result.machine.load_after = machine::load();
     result.partial = stop::is_stopped();
+    let people = options.scenario.calls.people();
+    result.complete = run.joined == people && result.loss.sessions_closed == 0;
     verdict::judge(&mut result, run.problems);
     Ok(result)
 }
@@ -131,8 +136,12 @@ impl Run<'_> {
         self.join(joining)?;
         result.join_all_s = clock::now().since(joining).as_secs_f64();
         self.stay(SETTLE)?;
+        self.joined = self.crew.progress().joined;
         if let Some(pid) = self.options.pid {
-            result.server.resident_joined_bytes = probe::resident_bytes(pid)?;
+            let server = &mut result.server;
+            server.resident_joined_bytes = probe::resident_bytes(pid)?;
+            let grown = server.resident_joined_bytes.saturating_sub(server.resident_before_bytes);
+            server.resident_per_session_bytes = grown as f64 / f64::from(self.joined.max(1));
         }
 
         self.phase = if scenario.has_media() { Phase::WarmingUp } else { Phase::Idle };
@@ -145,20 +154,23 @@ impl Run<'_> {
         if scenario.has_media() {
             self.phase = Phase::Measuring;
         }
-        self.crew.order_all(|| Order::OpenWindow)?;
+        // What the looks themselves cost the server lies outside of what is measured.
         let first = Look::take(self.options)?;
+        self.crew.order_all(|| Order::OpenWindow)?;
+        let first = Look { cpu: CpuSample::take(self.options.pid)?, at: clock::now(), ..first };
         self.crew.order_all(|| Order::Publish(true))?;
         self.stay(Duration::from_secs_f64(scenario.time.measure_s))?;
-        let measured = clock::now().since(first.at);
+        let (cpu, at) = (CpuSample::take(self.options.pid)?, clock::now());
         if exact {
             self.pause()?;
         }
-        let last = Look::take(self.options)?;
         let windows = self.crew.close_windows()?;
+        let last = Look { cpu, at, ..Look::take(self.options)? };
+        self.crew.check_clocks(&mut self.problems)?;
         if let Some(pid) = self.options.pid {
             result.server.resident_end_bytes = probe::resident_bytes(pid)?;
         }
-        assemble::finish(result, self.options, &first, &last, measured, &windows);
+        assemble::finish(result, self.options, &first, &last, &windows);
         if let Some(empty) = empty {
             result.idle = Some(idle_use(result, empty));
         }
@@ -190,12 +202,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until every receiver gets every stream, as far as the scenario lets one say.
+    /// Waits until every receiver gets every stream. Nobody mutes or leaves before.
     fn await_subscriptions(&mut self) -> Result<(), String> {
         let scenario = &self.options.scenario;
-        if !expect::is_exact(scenario) || scenario.mute.is_some() {
-            return Ok(());
-        }
         let expected = expect::subscriptions(scenario, self.options.target.api);
         let since = clock::now();
         while self.crew.progress().subscriptions < expected && !stop::is_stopped() {
@@ -283,7 +292,6 @@ fn look_at_empty(options: &RunOptions) -> Result<f64, String> {
 
 fn idle_use(result: &RunResult, empty: f64) -> IdleUse {
     let sessions = result.series.last().map_or(0, |tick| tick.participants);
-    let sessions = sessions.max(result.join_us.count as u32);
     let spent = (result.server.cores - empty).max(0.0);
     IdleUse {
         elapsed_s: result.elapsed_s,

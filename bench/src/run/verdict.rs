@@ -66,7 +66,7 @@ fn faults_of_generator(result: &RunResult) -> Vec<String> {
     }
     let dropped = result.loss.generator_sockets;
     if dropped > 0 {
-        fault(format!("its sockets dropped {dropped} datagrams"));
+        fault(format!("its sockets or its relay dropped or could not send {dropped} datagrams"));
     }
     let late = share(result.traffic.late, result.traffic.packets_in);
     if late > LATE_MAX {
@@ -91,8 +91,11 @@ fn remarks(result: &RunResult) -> Vec<String> {
             "latencies are uncertain: the generator's own clock was off by {error:.0} µs (p99)"
         ));
     }
-    if result.loss.sessions_closed > 0 {
-        remarks.push(format!("{} sessions failed or ended", result.loss.sessions_closed));
+    if !result.complete {
+        let closed = result.loss.sessions_closed;
+        remarks.push(format!(
+            "it was a smaller load: not everybody took part, {closed} sessions failed or ended"
+        ));
     }
     if result.traffic.damaged > 0 {
         remarks.push(format!("{} checked packets were not what was sent", result.traffic.damaged));
@@ -118,6 +121,7 @@ mod tests {
             traffic: Traffic { packets_in: 100, packets_out: 1_000, late: 1, ..Traffic::default() },
             generator: GeneratorUse { busiest: 0.5, waited_share: 0.01, ..GeneratorUse::default() },
             clock_error_us: Distribution { p99: 20.0, ..Distribution::default() },
+            complete: true,
             elapsed_s: 10.0,
             ..RunResult::default()
         };
@@ -165,7 +169,7 @@ mod tests {
             (|result| result.server.waited_share = 0.06, "disturbed"),
             (|result| result.generator.waited_share = 0.06, "disturbed"),
             (|result| result.traffic.late = 2, "late"),
-            (|result| result.loss.sessions_closed = 1, "ended"),
+            (|result| result.complete = false, "smaller load"),
             (|result| result.traffic.damaged = 1, "not what was sent"),
             (|result| result.clock_error_us.p99 = 101.0, "clock"),
         ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::SockRef;
 
 use super::protocol::{Order, Report};
 
@@ -22,6 +23,10 @@ pub struct Link {
 
 /// A line longer than this is no message of ours: a window of twenty thousand clients takes a tenth of it.
 const LINE_BYTES_MAX: u64 = 64 << 20;
+/// A greeting has a version and a secret.
+pub(super) const GREETING_BYTES_MAX: u64 = 4 << 10;
+/// Data that the other host does not acknowledge for this long: it is gone, and the clients with it.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Link {
@@ -80,12 +85,12 @@ pub fn spawn(number: u32) -> Result<Link, String> {
 pub fn connect(address: SocketAddr, secret: &str) -> Result<Link, String> {
     let failed = |error| format!("worker {address}: {error}");
     let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let mut writer = stream.try_clone().map_err(failed)?;
     write_line(&mut writer, &Hello::of(secret)).map_err(failed)?;
     let mut reader = BufReader::new(stream);
     let _ = reader.get_ref().set_read_timeout(Some(CONNECT_TIMEOUT));
-    let answer: Welcome = read_line(&mut reader)
+    let answer: Welcome = read_line(&mut reader, GREETING_BYTES_MAX)
         .map_err(|e| format!("worker {address} did not greet: {e}"))?
         .ok_or_else(|| {
             format!(
@@ -98,6 +103,12 @@ pub fn connect(address: SocketAddr, secret: &str) -> Result<Link, String> {
     let (for_controller, reports) = channel();
     carry(from_controller, writer, reader, for_controller);
     Ok(Link { name: address.to_string(), orders, reports, thread: None })
+}
+
+/// Sets what both ends want of their connection. Workers send twice a second, so that a host which vanished is noticed.
+pub(super) fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
 }
 
 /// Carries what is to be sent to `writer`, and what `reader` brings to `received`, each on a thread of its own, until either side ends.
@@ -116,7 +127,7 @@ pub(super) fn carry<S: Serialize + Send + 'static, R: DeserializeOwned + Send + 
         let _ = writer.shutdown(std::net::Shutdown::Both);
     });
     std::thread::spawn(move || {
-        while let Ok(Some(value)) = read_line(&mut reader) {
+        while let Ok(Some(value)) = read_line(&mut reader, LINE_BYTES_MAX) {
             if received.send(value).is_err() {
                 break;
             }
@@ -172,10 +183,10 @@ pub(super) fn write_line(writer: &mut impl Write, value: &impl Serialize) -> std
 /// The next message; `None` at the end.
 pub(super) fn read_line<T: DeserializeOwned>(
     reader: &mut impl BufRead,
+    bytes_max: u64,
 ) -> Result<Option<T>, String> {
     let mut line = Vec::new();
-    let read =
-        reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
+    let read = reader.take(bytes_max).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
     if read == 0 {
         return Ok(None);
     }

@@ -85,8 +85,6 @@ pub struct Progress {
     pub gaps: u64,
     /// Streams that clients receive and know the publisher of.
     pub subscriptions: u64,
-    /// Sources that the server takes.
-    pub publications: u32,
 }
 
 /// What a worker counted in a window.
@@ -95,9 +93,12 @@ pub struct Window {
     pub sent: Vec<SentStream>,
     /// Whole subscriptions: those that were there from the beginning to the end.
     pub received: Vec<ReceivedStreams>,
-    /// Of the others: what should have come by the numbers of the packets, and what came.
-    pub partial_expected: u64,
+    /// Packets of all others.
     pub partial_received: u64,
+    /// Streams that somebody should have got and never got a packet of.
+    pub missing: u64,
+    /// Those who left for somebody new.
+    pub replaced: u64,
     pub packets_out: u64,
     pub bytes_out: u64,
     pub verified: u64,
@@ -105,13 +106,16 @@ pub struct Window {
     /// Why the first damaged packet was called so.
     pub damage: Option<String>,
     pub gaps: u64,
-    pub repaired: u64,
+    /// Packets that came after later ones.
+    pub late_packets: u64,
     pub upstream_lost: i64,
     pub sessions_closed: u64,
     pub socket_drops: u64,
-    /// What the relay in front of the server dropped, as it should.
+    /// What relays in front of the server dropped, as they should.
     pub relay_dropped: u64,
-    /// Counted once for each egress that had no room: the generator's own fault.
+    /// What went missing in relays by their own fault.
+    pub relay_faults: u64,
+    /// Datagrams that the kernel refused to send, or that there was no room for.
     pub unsent: u64,
     pub frames: Frames,
     pub latency: Histogram,

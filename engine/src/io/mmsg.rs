@@ -163,8 +163,9 @@ impl Network for Mmsg {
         self.inbox.next().or_else(|| self.tcp.next_frame())
     }
 
-    fn arrived(&self) -> Option<NtpTime> {
-        self.inbox.messages.get(self.inbox.at)?.arrived
+    fn next_arrival(&self) -> Option<NtpTime> {
+        let waiting = self.inbox.messages.get(self.inbox.at..)?;
+        waiting.iter().find(|message| message.datagrams() > 0)?.arrived
     }
 
     fn next_closed(&mut self) -> Option<Route> {

@@ -35,9 +35,9 @@ pub trait Network {
     /// The next datagram of the batch, whole and mutable. Its bytes are the back-end's and live until the next call.
     fn next_datagram(&mut self) -> Option<(Route, &mut [u8])>;
 
-    /// When the kernel took the datagram that was handed out last from the network, by the host's wall clock. Only for sockets that
+    /// When the kernel took the datagram that is handed out next from the network, by the host's wall clock. Only for sockets that
     /// ask for it (SO_TIMESTAMPNS), as measuring programs do; nothing for a frame of a TCP connection.
-    fn arrived(&self) -> Option<NtpTime> {
+    fn next_arrival(&self) -> Option<NtpTime> {
         None
     }
 

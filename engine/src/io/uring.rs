@@ -283,8 +283,9 @@ impl Network for Uring {
         self.inbox.next().or_else(|| self.tcp.next_frame())
     }
 
-    fn arrived(&self) -> Option<NtpTime> {
-        self.inbox.messages.get(self.inbox.at)?.message.arrived
+    fn next_arrival(&self) -> Option<NtpTime> {
+        let mut waiting = self.inbox.messages.get(self.inbox.at..)?.iter().map(|r| &r.message);
+        waiting.find(|message| message.datagrams() > 0)?.arrived
     }
 
     fn next_closed(&mut self) -> Option<Route> {
