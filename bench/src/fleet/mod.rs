@@ -147,7 +147,7 @@ impl Fleet {
             last_media: now,
             unsent: 0,
             tally: Tally::new(now),
-            progress: Progress { seats: seats.len() as u32, ..Progress::default() },
+            progress: Progress::default(),
             assignment,
         })
     }
