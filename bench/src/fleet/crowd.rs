@@ -192,6 +192,8 @@ impl Fleet {
     pub fn leave(&mut self) -> usize {
         let now = clock::now();
         self.publish(false);
+        // Nobody waits for what is left of a frame.
+        self.due.clear();
         self.vacant.clear();
         self.next_churn = None;
         for socket in 0..self.peers.len() {

@@ -34,6 +34,7 @@ use crate::signalling::{ClientNumber, Signalling, public_address};
 use crate::worker::protocol::{Assignment, Progress};
 use mirror::Mirror;
 use peer::{Opening, Peer, Stage};
+use publication::Publication;
 use seats::Seat;
 use window::Tally;
 
@@ -179,19 +180,30 @@ impl Fleet {
         self.wall.ntp(now).offset_nanos(self.ahead_ns)
     }
 
-    /// Media on or off.
+    /// Media on or off. A frame under way is sent to its end: half of one would be taken for a loss.
     pub fn publish(&mut self, on: bool) {
         self.is_publishing = on;
-        self.due.clear();
         let now = clock::now();
         if on {
+            self.due.clear();
             for socket in 0..self.peers.len() {
                 self.resume(socket, now, false);
             }
         } else {
+            let peers = &self.peers;
+            self.due.retain(|Reverse((_, socket, at))| {
+                let peer = peers[usize::from(*socket)].as_ref();
+                let publication = peer.and_then(|peer| peer.publications.get(usize::from(*at)));
+                publication.is_some_and(Publication::is_within_frame)
+            });
             let streams = self.peers.iter_mut().flatten().flat_map(|peer| &mut peer.received);
             streams.filter_map(|stream| stream.frames.as_mut()).for_each(|frames| frames.rest(now));
         }
+    }
+
+    /// Whether media is off, and the frames that were under way are sent.
+    pub fn has_sent_all(&self) -> bool {
+        !self.is_publishing && self.due.is_empty()
     }
 
     /// Puts the publications of a client, or only its audio, on the timetable.
@@ -258,7 +270,7 @@ impl Fleet {
             };
             let at = usize::from(at);
             // An entry of before a pause, or of somebody who sat here before, does not fit.
-            let fits = |publication: &publication::Publication| publication.next_due() == due;
+            let fits = |publication: &Publication| publication.next_due() == due;
             let is_muted = peer.muted;
             match peer.publications.get(at) {
                 Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {
@@ -267,7 +279,10 @@ impl Fleet {
             }
             peer.send_next(at, now, ntp, &mut sink(&mut self.egress, Some(path), &mut self.unsent));
             self.progress.packets_sent += 1;
-            self.due.push(Reverse((peer.publications[at].next_due(), socket, at as u8)));
+            let publication = &peer.publications[at];
+            if self.is_publishing || publication.is_within_frame() {
+                self.due.push(Reverse((publication.next_due(), socket, at as u8)));
+            }
             // By itself: browsers and pion send each packet with a call of its own. Packets that leave as one run of
             // segments would cross loopback as one, and so flatter every server.
             self.flush();

@@ -164,6 +164,11 @@ impl Publication {
         self.frame_at = now + self.pace.interval.mul_f64(phase);
     }
 
+    /// Whether some packets of a frame are sent and others are not.
+    pub fn is_within_frame(&self) -> bool {
+        self.part != 0
+    }
+
     /// When the next packet is due.
     pub fn next_due(&self) -> Instant {
         self.frame_at + self.pace.gap * self.part as u32
