@@ -32,6 +32,7 @@ use crate::conversation::Heard;
 use crate::impair::Relay;
 use crate::signalling::{ClientNumber, Signalling, public_address};
 use crate::worker::protocol::{Assignment, Progress};
+use crowd::MuteStep;
 use mirror::Mirror;
 use peer::{Opening, Peer, Stage};
 use publication::Publication;
@@ -63,7 +64,7 @@ pub struct Fleet {
     next_scan: Instant,
     next_churn: Option<Instant>,
     /// When somebody mutes or unmutes next, by socket.
-    mutes: BinaryHeap<Reverse<(Instant, u16)>>,
+    mutes: BinaryHeap<Reverse<(Instant, u16, MuteStep)>>,
     wall: WallClock,
     next_clock: Instant,
     /// By how much the controller's clock is ahead, nanoseconds.
