@@ -161,7 +161,7 @@ pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
         write(path, &json(&found)?)?;
     }
     println!("{}", capacity::markdown(&found));
-    Ok(ExitCode::SUCCESS)
+    Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Registers, runs with progress on the screen, and takes the registration back.
@@ -177,7 +177,7 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
     );
     let mut shown = Shown::on_stderr();
     let has_process = options.pid.is_some();
-    let result = run::run(&options, &mut |tick, participants| {
+    let mut result = run::run(&options, &mut |tick, participants| {
         let progress = Progress {
             at_s: tick.at_s,
             phase: tick.phase,
@@ -191,8 +191,9 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
         shown.show(clock::now(), &progress);
     });
     shown.finish();
-    if let Err(error) = account::finish(&options.target) {
-        eprintln!("sluice-bench: the registration stays: {error}");
+    // What was measured counts all the same, and a run that failed has the better reason.
+    if let (Err(why), Ok(result)) = (account::finish(&options.target), &mut result) {
+        result.problems.push(format!("the account of this run stays at the server: {why}"));
     }
     result
 }

@@ -19,6 +19,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long those who leave have to say so.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
+/// How long word of a mute may take to the server. Media that overtook it would be dropped there, as it should, and be taken for lost.
+const WORD: Duration = Duration::from_millis(100);
+
+/// What somebody who mutes and unmutes does next. Silence begins before the server is told, and ends after.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MuteStep {
+    FallSilent,
+    SayMuted,
+    SayUnmuted,
+    Speak,
+}
+
 impl Fleet {
     /// Lets the vacant seats be taken along the ramp, from `now` on.
     pub fn begin_joining(&mut self) {
@@ -40,7 +52,8 @@ impl Fleet {
             let Some(peer) = peer else { continue };
             if peer.publications.iter().any(|publication| !publication.is_video()) {
                 let first = Duration::from_secs_f64(mute.every_s * self.rng.f64());
-                self.mutes.push(Reverse((now + first, socket as u16, peer.number)));
+                let step = MuteStep::FallSilent;
+                self.mutes.push(Reverse((now + first, socket as u16, peer.number, step)));
             }
         }
     }
@@ -163,7 +176,9 @@ impl Fleet {
     /// Mutes and unmutes whose time has come.
     pub(super) fn mute(&mut self, now: Instant) {
         let Some(mute) = self.assignment.scenario.mute else { return };
-        while let Some(&Reverse((due, socket, number))) = self.mutes.peek() {
+        let every = Duration::from_secs_f64(mute.every_s);
+        let word = WORD.min(every / 4);
+        while let Some(&Reverse((due, socket, number, step))) = self.mutes.peek() {
             if due > now {
                 return;
             }
@@ -173,11 +188,23 @@ impl Fleet {
             if peer.number != number {
                 continue;
             }
-            peer.muted = !peer.muted;
-            peer.conversation.set_muted(now, peer.muted);
-            self.mutes.push(Reverse((due + Duration::from_secs_f64(mute.every_s), socket, number)));
+            let (next, after) = match step {
+                MuteStep::FallSilent => (MuteStep::SayMuted, word),
+                MuteStep::SayMuted => (MuteStep::SayUnmuted, every - word * 2),
+                MuteStep::SayUnmuted => (MuteStep::Speak, word),
+                MuteStep::Speak => (MuteStep::FallSilent, every),
+            };
+            match step {
+                MuteStep::FallSilent => peer.muted = true,
+                MuteStep::SayMuted => peer.conversation.set_muted(now, true),
+                MuteStep::SayUnmuted => peer.conversation.set_muted(now, false),
+                MuteStep::Speak => peer.muted = false,
+            }
+            self.mutes.push(Reverse((due + after, socket, number, next)));
             self.serve(at, now);
-            self.resume(at, now, true);
+            if step == MuteStep::Speak {
+                self.resume(at, now, true);
+            }
         }
     }
 
@@ -227,6 +254,8 @@ impl Fleet {
     pub fn leave(&mut self) -> usize {
         let now = clock::now();
         self.publish(false);
+        // Nobody waits for what is left of a frame.
+        self.due.clear();
         self.vacant.clear();
         self.next_churn = None;
         for socket in 0..self.peers.len() {

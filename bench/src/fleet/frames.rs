@@ -136,17 +136,15 @@ impl FrameTracker {
         self.frames.clear();
     }
 
-    /// Ends the count: what is not complete stays so, and while media flows a picture that stands still until `now` is frozen.
+    /// Ends the count: what is not complete stays so, but for a last frame that is under way while media flows; then, too, a picture
+    /// that stands still until `now` is frozen.
     pub fn finish(&mut self, now: Instant, running: bool) -> Frames {
         if running {
             self.note_gap(now);
         }
-        // The newest one may still be on its way.
-        let newest = self.frames.back().map(|frame| (frame.timestamp, frame.marker));
-        let under_way =
-            newest.filter(|(_, marker)| running && !marker).map(|(timestamp, _)| timestamp);
-        let open = self.frames.iter().filter(|f| !f.is_complete && Some(f.timestamp) != under_way);
-        self.found.incomplete += open.count() as u64;
+        let missing = self.frames.iter().filter(|frame| !frame.is_complete).count() as u64;
+        let is_under_way = running && self.frames.back().is_some_and(|frame| !frame.marker);
+        self.found.incomplete += missing - u64::from(is_under_way);
         let found = self.found;
         self.reset(now, running);
         found
@@ -200,6 +198,13 @@ mod tests {
         let mut late = without(5);
         late.push((5, 9));
         assert_eq!(run(&late).finish(at(9), true).complete, 4, "it came again");
+    }
+
+    #[test]
+    fn a_frame_under_way_at_the_end_lacks_nothing() {
+        let packets: Vec<_> = (0..5).map(|index| (index, 1)).collect();
+        assert_eq!(run(&packets).finish(at(2), true).incomplete, 0);
+        assert_eq!(run(&packets).finish(at(2), false).incomplete, 1, "nothing more comes");
     }
 
     #[test]

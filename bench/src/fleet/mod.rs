@@ -32,8 +32,10 @@ use crate::conversation::Heard;
 use crate::impair::Relay;
 use crate::signalling::{ClientNumber, Signalling, public_address};
 use crate::worker::protocol::{Assignment, Progress};
+use crowd::MuteStep;
 use mirror::Mirror;
 use peer::{Opening, Peer, Stage};
+use publication::Publication;
 use seats::Seat;
 use window::Tally;
 
@@ -61,8 +63,8 @@ pub struct Fleet {
     is_publishing: bool,
     next_scan: Instant,
     next_churn: Option<Instant>,
-    /// When somebody mutes or unmutes next: a socket, and which of its clients.
-    mutes: BinaryHeap<Reverse<(Instant, u16, u32)>>,
+    /// When somebody mutes or unmutes next: a socket, which of its clients, and what comes next.
+    mutes: BinaryHeap<Reverse<(Instant, u16, u32, MuteStep)>>,
     wall: WallClock,
     next_clock: Instant,
     /// By how much the controller's clock is ahead, nanoseconds.
@@ -150,7 +152,7 @@ impl Fleet {
             last_media: now,
             unsent: 0,
             tally: Tally::new(now),
-            progress: Progress { seats: seats.len() as u32, ..Progress::default() },
+            progress: Progress::default(),
             assignment,
         })
     }
@@ -186,7 +188,7 @@ impl Fleet {
         self.wall.ntp(now).offset_nanos(self.ahead_ns)
     }
 
-    /// Media on or off. A frame that has begun goes on to its end.
+    /// Media on or off. A frame under way is sent to its end: half of one would be taken for a loss.
     pub fn publish(&mut self, on: bool) {
         if on == self.is_publishing {
             return;
@@ -203,8 +205,19 @@ impl Fleet {
                 self.resume(socket, now, false);
             }
         } else {
+            let peers = &self.peers;
+            self.due.retain(|Reverse((_, socket, at))| {
+                let peer = peers[usize::from(*socket)].as_ref();
+                let publication = peer.and_then(|peer| peer.publications.get(usize::from(*at)));
+                publication.is_some_and(Publication::is_within_frame)
+            });
             self.tally.stop(now);
         }
+    }
+
+    /// Whether media is off, and the frames that were under way are sent.
+    pub fn has_sent_all(&self) -> bool {
+        !self.is_publishing && self.due.is_empty()
     }
 
     /// Puts the publications of a client, or only its audio, on the timetable.
@@ -272,11 +285,8 @@ impl Fleet {
                 continue;
             };
             let at = usize::from(at);
-            // An entry of before a pause, or of somebody who sat here before, does not fit; nor does a frame that would begin in a pause.
-            let is_publishing = self.is_publishing;
-            let fits = |publication: &publication::Publication| {
-                publication.next_due() == due && (is_publishing || publication.is_within_frame())
-            };
+            // An entry of before a pause, or of somebody who sat here before, does not fit.
+            let fits = |publication: &Publication| publication.next_due() == due;
             let is_muted = peer.muted;
             match peer.publications.get(at) {
                 Some(publication) if fits(publication) && (publication.is_video() || !is_muted) => {

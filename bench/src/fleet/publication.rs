@@ -171,7 +171,7 @@ impl Publication {
         self.frame_at = next;
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Whether some packets of a frame are sent and others are not.
     pub fn is_within_frame(&self) -> bool {
         self.part != 0
     }

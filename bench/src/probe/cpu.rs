@@ -72,8 +72,9 @@ impl CpuSample {
             cores: parse_cores(&super::read("/proc/stat")?),
         };
         if let Some(pid) = pid {
-            sample.server = process_cpu(&pid.to_string())?;
-            sample.threads = threads(pid)?;
+            let gone = |error| format!("the server's process {pid} is not there: {error}");
+            sample.server = process_cpu(&pid.to_string()).map_err(gone)?;
+            sample.threads = threads(pid).map_err(gone)?;
         }
         Ok(sample)
     }

@@ -152,7 +152,6 @@ impl Crew {
     pub fn progress(&self) -> Progress {
         let mut sum = Progress::default();
         for Member { progress, .. } in &self.members {
-            sum.seats += progress.seats;
             sum.joined += progress.joined;
             sum.failed += progress.failed;
             sum.packets_sent += progress.packets_sent;

@@ -181,23 +181,25 @@ impl Run<'_> {
     fn join(&mut self, since: Instant) -> Result<(), String> {
         let join = self.options.scenario.join;
         let limit = Duration::from_secs_f64(join.ramp_s + join.timeout_s) + JOIN_EXTRA;
+        // Not by the seats that workers tell of: one elsewhere may not have told of any yet.
+        let people = self.options.scenario.calls.people();
         loop {
             self.look()?;
-            let Progress { seats, joined, failed, .. } = self.crew.progress();
-            if stop::is_stopped() || joined + failed >= seats {
+            let Progress { joined, failed, .. } = self.crew.progress();
+            if stop::is_stopped() || joined + failed >= people {
                 break;
             }
             if clock::now().since(since) > limit {
-                self.problems.push(format!("{joined} of {seats} had joined after {limit:?}"));
+                self.problems.push(format!("{joined} of {people} had joined after {limit:?}"));
                 break;
             }
         }
-        let Progress { seats, joined, .. } = self.crew.progress();
+        let Progress { joined, .. } = self.crew.progress();
         if joined == 0 && !stop::is_stopped() {
             let windows = self.crew.close_windows()?;
             let reasons: Vec<_> =
                 windows.iter().flat_map(|w: &Window| w.failures.clone()).collect();
-            return Err(format!("nobody of {seats} could join: {}", reasons.join("; ")));
+            return Err(format!("nobody of {people} could join: {}", reasons.join("; ")));
         }
         Ok(())
     }
@@ -260,7 +262,7 @@ impl Run<'_> {
         };
         self.last = (now, progress, Some(cpu));
         self.series.push(tick);
-        (self.watcher)(&tick, progress.seats);
+        (self.watcher)(&tick, self.options.scenario.calls.people());
         Ok(())
     }
 }

@@ -75,7 +75,8 @@ pub fn work(orders: &Receiver<Order>, reports: &Sender<Report>) {
             }
         }
         if let Some(since) = draining {
-            let silent = now.since(fleet.last_media().max(since)) >= SILENCE;
+            let silent =
+                fleet.has_sent_all() && now.since(fleet.last_media().max(since)) >= SILENCE;
             if silent || now.since(since) >= DRAIN_MAX {
                 draining = None;
                 let _ = reports.send(Report::Quiet);

@@ -74,8 +74,6 @@ pub enum Report {
 /// How far a worker is; sums since it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// Seats that are this worker's.
-    pub seats: u32,
     pub joined: u32,
     /// Clients that could not join or whose session ended.
     pub failed: u32,
