@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::http::{Connections, REQUESTS_MAX, Server};
-use super::{Command, Key, Shared, own_socket, refusal, shared_socket};
+use super::shared_socket::{self, SharedSocket};
+use super::{Command, Key, Shared, own_socket, refusal};
 use crate::conversation::{Heard, Request, Response, TargetApi, Wish};
 
 /// What the thread owns.
@@ -22,7 +23,7 @@ struct Dispatcher {
     ready: VecDeque<Key>,
     requests: JoinSet<(Key, Result<Response, String>)>,
     /// The worker's WebSocket (rtcd's API).
-    worker_socket: Option<mpsc::UnboundedSender<(Key, Vec<u8>)>>,
+    worker_socket: Option<SharedSocket>,
     own_sockets: HashMap<Key, mpsc::UnboundedSender<String>>,
 }
 
@@ -65,6 +66,9 @@ pub(super) fn run(
             own_sockets: HashMap::new(),
         };
         dispatcher.serve().await;
+        if let Some(socket) = dispatcher.worker_socket {
+            socket.close().await;
+        }
     });
 }
 
@@ -118,7 +122,7 @@ impl Dispatcher {
             },
             Wish::Message(bytes) => {
                 let socket = self.worker_socket.as_ref();
-                if let Some(Err(unsent)) = socket.map(|socket| socket.send((key, bytes))) {
+                if let Some(Err(unsent)) = socket.map(|socket| socket.messages.send((key, bytes))) {
                     let why = "the worker's WebSocket has ended".to_owned();
                     self.refuse(key, &Wish::Message(unsent.0.1), why).await;
                 } else if socket.is_none() {

@@ -1,11 +1,13 @@
 //! The worker's WebSocket of rtcd's API: what all clients say goes over it, what comes is given to the client whose session it names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header::AUTHORIZATION};
@@ -22,23 +24,40 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// A WebSocket over TCP.
 pub(super) type Socket = WebSocketStream<TcpStream>;
 
-/// Opens the WebSocket and waits until the server has greeted. What is put into the sender is sent; it ends with the WebSocket.
+/// The WebSocket while it is open.
+pub(super) struct SharedSocket {
+    /// What is put into it is sent; it ends with the WebSocket.
+    pub(super) messages: mpsc::UnboundedSender<(Key, Vec<u8>)>,
+    reader: JoinHandle<()>,
+}
+
+/// How long a server may take to answer a close.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+impl SharedSocket {
+    /// Closes it and waits for the server's close: by then it has read all that was said. Without, what clients said last could be
+    /// lost with the connection, and their sessions would stay.
+    pub(super) async fn close(self) {
+        drop(self.messages);
+        // A server that does not answer is left without.
+        let _ = tokio::time::timeout(CLOSE_MAX, self.reader).await;
+    }
+}
+
+/// Opens the WebSocket and waits until the server has greeted.
 ///
 /// # Errors
 /// No connection, or the server refused it.
-pub(super) async fn open(
-    server: &Server,
-    shared: &Arc<Shared>,
-) -> Result<mpsc::UnboundedSender<(Key, Vec<u8>)>, String> {
+pub(super) async fn open(server: &Server, shared: &Arc<Shared>) -> Result<SharedSocket, String> {
     let mut socket = connect(server, "/ws").await?;
     let greeted = tokio::time::timeout(TIMEOUT, greeting(&mut socket)).await;
     greeted.map_err(|_| "the server's WebSocket said no hello within 20 s".to_owned())??;
     let (sink, stream) = socket.split();
-    let (sender, messages) = mpsc::unbounded_channel();
+    let (sender, to_send) = mpsc::unbounded_channel();
     let ended = Arc::new(Notify::new());
-    tokio::spawn(write(sink, messages, Arc::clone(shared), Arc::clone(&ended)));
-    tokio::spawn(read(stream, Arc::clone(shared), ended));
-    Ok(sender)
+    tokio::spawn(write(sink, to_send, Arc::clone(shared), Arc::clone(&ended)));
+    let reader = tokio::spawn(read(stream, Arc::clone(shared), ended));
+    Ok(SharedSocket { messages: sender, reader })
 }
 
 /// Makes a WebSocket at a path of the server.
@@ -92,7 +111,11 @@ async fn write(
             message = messages.recv() => message,
             () = ended.notified() => break,
         };
-        let Some((key, bytes)) = message else { return };
+        let Some((key, bytes)) = message else {
+            // The reader hears what comes of it.
+            let _ = sink.close().await;
+            return;
+        };
         let sent = sink.send(Message::binary(bytes)).await;
         shared.carried();
         if let Err(error) = sent {
