@@ -512,8 +512,11 @@ impl Fleet {
         self.admit(now);
         self.churn(now);
         self.mute(now);
+        // As media does, the mirror's datagram leaves at once after it was stamped.
+        self.flush();
         let ntp = self.ntp(clock::now());
         self.mirror.send(now, ntp, &mut self.egress);
+        self.flush();
     }
 }
 
