@@ -20,7 +20,7 @@ pub struct LoadArguments {
     /// Shrinks it: by calls while there are several, else by participants; 0.001 to 1
     #[arg(long, conflicts_with = "fit", value_parser = parse_factor)]
     pub scale: Option<f64>,
-    /// Shrinks it, if need be, until the server sends no more than so many packets a second
+    /// Shrinks it, if need be, until the server sends no more than so many packets a second and receives no more than half as many
     #[arg(long, value_name = "PACKETS_PER_SECOND")]
     pub fit: Option<f64>,
     /// Seconds of the measurement, in place of the scenario's

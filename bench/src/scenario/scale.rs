@@ -16,12 +16,19 @@ pub fn scale(scenario: &Scenario, factor: f64) -> Scenario {
     shrink(scenario, factor.max(FACTOR_MIN))
 }
 
-/// Shrinks a scenario as [`scale`] does until the server has at most so many packets a second to send, or as few as there can
-/// be; what fits already stays as it is.
+/// Shrinks a scenario as [`scale`] does until the server has at most so many packets a second to send, and half as many to
+/// receive, or as few as there can be; what fits already stays as it is.
+///
+/// Half: a packet costs the generator twice as much to send, each by a call of its own, as to receive.
 pub fn fit(scenario: &Scenario, packets_per_second: f64) -> Scenario {
-    let whole = scenario.packets_out_per_second();
+    let whole = load(scenario);
     let factor = if whole > 0.0 { packets_per_second / whole } else { 1.0 };
     shrink(scenario, factor.max(0.0))
+}
+
+/// Packets a second that the server sends, or twice those that it receives, whatever is more.
+fn load(scenario: &Scenario) -> f64 {
+    scenario.packets_out_per_second().max(2.0 * scenario.packets_in_per_second())
 }
 
 /// Reads a factor that a person gave.
@@ -170,9 +177,8 @@ mod tests {
             let least = shrink(&scenario, 0.0);
             for packets in [100.0, 3_000.0, 40_000.0, 1e6] {
                 let fitted = fit(&scenario, packets);
-                let load = fitted.packets_out_per_second();
-                assert!(load <= packets + 1e-3 || size(&fitted) == size(&least));
-                if scenario.packets_out_per_second() <= packets {
+                assert!(load(&fitted) <= packets + 1e-3 || size(&fitted) == size(&least));
+                if load(&scenario) <= packets {
                     assert_eq!(fitted, scenario);
                     continue;
                 }
@@ -181,7 +187,7 @@ mod tests {
                     true => with_people(&scenario, calls + 1, participants),
                     false => with_people(&scenario, calls, participants + 1),
                 };
-                assert!(more.packets_out_per_second() > packets, "{}", scenario.name);
+                assert!(load(&more) > packets, "{}", scenario.name);
             }
         }
         assert_eq!(size(&fit(&named("smoke"), f64::NAN)), (1, 2));
