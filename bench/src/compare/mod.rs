@@ -1,7 +1,7 @@
 //! Two servers in turns: the same load on A and on B, again and again, and the ratio of each pair.
 //!
 //! Pairs are what is compared, for the machine of this minute is not that of the next. Who goes first changes from round to
-//! round, so that a drift meets both. [`markdown`] writes it down.
+//! round, so that a drift meets both. [`markdown()`] writes it down.
 
 mod markdown;
 mod ratios;

@@ -17,8 +17,7 @@ pub struct Stamp {
 const HEAD_BYTES: usize = 2;
 const STAMP_BYTES: usize = 24;
 
-/// The least payload.
-#[cfg(test)]
+/// The least payload: head, stamp, and something to check.
 pub const PAYLOAD_BYTES_MIN: usize = 48;
 
 /// What the first bytes of a payload say to a server.

@@ -1,7 +1,7 @@
 //! What sending costs at the least on this machine: copy, header, cipher and send, with nothing else.
 //!
 //! A [`FloorPlan`] names [`Shape`]s of what is sent and [`Device`]s to send to; [`measure`] sends as a server would that had nothing to
-//! receive, look up or remember, and counts CPU time of the one thread by the packet. [`mix`] puts shapes together as a scenario has
+//! receive, look up or remember, and counts CPU time of the one thread by the packet. [`mix()`] puts shapes together as a scenario has
 //! them, so that a server's figure can be given as a multiple.
 //!
 //! [`work`] seals, [`outbox`] sends, [`link`] makes devices (in namespaces without a name, [`namespace`], that the kernel removes by
