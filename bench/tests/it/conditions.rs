@@ -37,7 +37,7 @@ fn what_a_bad_network_loses_is_told_apart_and_mostly_repaired() {
     assert_judged(&run, &result);
     assert_eq!(number(&result, "/scenario/impair/loss"), 0.03);
     assert!(count(&result, "/loss/relay") > 0, "{result:#}");
-    assert!(count(&result, "/loss/repaired") > 0, "{result:#}");
+    assert!(count(&result, "/loss/late") > 0, "{result:#}");
     assert!(count(&result, "/frames/complete") > 0, "{result:#}");
     // Nobody asks for lost audio; each packet of it crosses the network twice.
     let share = number(&result, "/loss/share");
