@@ -123,10 +123,13 @@ impl Search {
                 return Ok(());
             }
         }
-        // Twice not carried; the second time decides why.
-        match self.capacity.steps.last().map(|step| step.outcome) {
+        // Twice not carried; the second time decides why. Where everybody joined the first time, joining is not what ends here.
+        let joined_once =
+            |step: &Step| step.runs.iter().any(|run| run.outcome == Outcome::Exceeded);
+        let last = self.capacity.steps.last();
+        match last.map(|step| step.outcome) {
             Some(Outcome::NotValid) => Err(Ending::Generator),
-            Some(Outcome::NotJoined) => Err(Ending::Joining),
+            Some(Outcome::NotJoined) if !last.is_some_and(joined_once) => Err(Ending::Joining),
             Some(Outcome::Partial) => Err(Ending::Stopped),
             _ => Ok(()),
         }

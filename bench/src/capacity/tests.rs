@@ -187,6 +187,26 @@ fn joins_that_fail_end_the_search() {
 }
 
 #[test]
+fn a_step_that_all_joined_once_does_not_end_the_search_by_joining() {
+    let runs = Cell::new(0);
+    let capacity = searched(&one_call(50), &mut |scenario| {
+        let first = scenario.calls.participants != 75 || runs.replace(runs.get() + 1) == 0;
+        let people = if first { u32::MAX } else { 60 };
+        // Above 60 people the first run is too slow, the repeat lets not everybody in.
+        let mut result = Model { people, ..ENDLESS }.run(scenario);
+        if scenario.calls.participants > 60 {
+            result.latency_us.p99 = 50_000.0;
+        }
+        Ok(result)
+    });
+    let capacity = capacity.unwrap();
+    assert_eq!(capacity.steps[1].outcome, Outcome::NotJoined);
+    assert_ne!(capacity.ending, Ending::Joining);
+    let largest = capacity.largest.unwrap().participants;
+    assert!((57..=60).contains(&largest), "{largest}");
+}
+
+#[test]
 fn it_ends_at_the_bounds_of_scenarios_and_at_the_smallest() {
     let large = ENDLESS.search(&calls(3_000));
     assert_eq!((large.ending, large.largest.unwrap().calls), (Ending::Bounds, 4_000));
