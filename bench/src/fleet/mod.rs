@@ -344,6 +344,10 @@ impl Fleet {
                 }
                 continue;
             }
+            if peer.stage == Stage::Leaving {
+                // What was under way to somebody who has left is nobody's.
+                continue;
+            }
             self.last_media = now;
             self.progress.packets_received += 1;
             let Some((position, opening)) = peer.count(at, datagram, &self.assignment.scenario)

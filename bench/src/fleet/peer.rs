@@ -278,6 +278,7 @@ impl Peer {
         let known = self.received.iter().position(|stream| stream.ssrc == header.ssrc);
         let position = match known {
             Some(position) => position,
+            None if self.received.len() >= streams_max(scenario) => return None,
             None => {
                 let format = self.formats.iter().find(|f| f.payload_type == header.payload_type)?;
                 let (rate, repairs) = (scenario.screen.frame_rate, scenario.clients.nack);
@@ -510,6 +511,11 @@ impl Peer {
     pub fn upstream_lost(&self) -> i64 {
         self.upstream_lost.iter().map(|(_, lost)| i64::from(*lost)).sum()
     }
+}
+
+/// Streams that one client takes: each publisher's several times over, in case a server begins them anew, and no more.
+fn streams_max(scenario: &Scenario) -> usize {
+    (scenario.calls.unmuted + scenario.calls.screens) as usize * 4 + 16
 }
 
 /// The transport-wide number of a packet whose header is in the clear.
