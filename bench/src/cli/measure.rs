@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 
 use clap::Args;
 use sluice_engine::clock;
@@ -12,11 +13,11 @@ use crate::compare::Side;
 use crate::floor::{self, Device};
 use crate::reports;
 use crate::reports::progress::{Progress, Shown};
-use crate::result::RunResult;
+use crate::result::{RunResult, write_json};
 use crate::run::{self, RunOptions};
 use crate::scenario::Scenario;
 use crate::signalling::account;
-use crate::{capacity, compare};
+use crate::{capacity, compare, stop};
 
 /// One run.
 #[derive(Args, Clone, Debug)]
@@ -95,7 +96,7 @@ pub struct CapacityArguments {
 
 /// Runs once, shows and writes the result; fails when it is not the server's or only part of what was asked for.
 pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
-    super::heed_ctrl_c();
+    stop::listen();
     let load = &arguments.load;
     let scenario = load.scenario()?;
     let target = load.target(&arguments.target, &scenario)?;
@@ -110,20 +111,20 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
         floor::hold_against(&mut result, &found.points, arguments.floor_device.name());
         result.problems.extend(found.missing);
     }
-    let results = [result];
     if let Some(path) = &arguments.json {
-        write(path, &json(&results[0])?)?;
+        write_json(path, &result)?;
     }
     if let Some(path) = &arguments.html {
-        write(path, &reports::html(&results, &[]))?;
+        write(path, &reports::html(slice::from_ref(&result), &[]))?;
     }
-    println!("{}", reports::markdown(&results, &[]));
-    Ok(verdict(&results))
+    println!("{}", reports::markdown(slice::from_ref(&result), &[]));
+    let is_good = result.valid && result.complete && !result.partial;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs both sides in turns.
 pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
-    super::heed_ctrl_c();
+    stop::listen();
     let load = &arguments.load;
     let scenario = load.scenario()?;
     let side = |text: &str, pid, label: &str| -> Result<RunOptions, String> {
@@ -139,7 +140,7 @@ pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
     };
     let found = compare::compare(arguments.rounds, &mut one, &mut |text| eprintln!("{text}"))?;
     if let Some(path) = &arguments.json {
-        write(path, &json(&found)?)?;
+        write_json(path, &found)?;
     }
     println!("{}", compare::markdown(&found));
     Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -147,7 +148,7 @@ pub fn compare(arguments: &CompareArguments) -> Result<ExitCode, String> {
 
 /// Steps the load until it is too much.
 pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
-    super::heed_ctrl_c();
+    stop::listen();
     let load = &arguments.load;
     let scenario = load.scenario()?;
     let target = load.target(&arguments.target, &scenario)?;
@@ -158,7 +159,7 @@ pub fn capacity(arguments: &CapacityArguments) -> Result<ExitCode, String> {
         capacity::Limits { loss_max: arguments.loss_max, p99_max_us: arguments.p99_max_ms * 1e3 };
     let found = capacity::search(&scenario, limits, &mut step, &mut |text| eprintln!("{text}"))?;
     if let Some(path) = &arguments.json {
-        write(path, &json(&found)?)?;
+        write_json(path, &found)?;
     }
     println!("{}", capacity::markdown(&found));
     Ok(if found.partial { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -196,14 +197,4 @@ fn run_once(options: &RunOptions) -> Result<RunResult, String> {
         result.problems.push(format!("the account of this run stays at the server: {why}"));
     }
     result
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, String> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
-    Ok(text + "\n")
-}
-
-fn verdict(results: &[RunResult]) -> ExitCode {
-    let is_good = results.iter().all(|result| result.valid && result.complete && !result.partial);
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::worker::{self, WorkerArguments};
-use crate::{flame, floor, impair, stop};
+use crate::{flame, floor, impair};
 
 #[derive(Parser)]
 #[command(
@@ -97,9 +97,4 @@ fn command_line() -> String {
         "sluice-bench".clone_into(program);
     }
     words.join(" ")
-}
-
-/// Lets Ctrl-C end what is under way in order.
-fn heed_ctrl_c() {
-    stop::listen();
 }

@@ -137,7 +137,7 @@ impl Fleet {
 
     fn drop_failed(&mut self, socket: usize, reason: String) {
         self.tally.fail(reason);
-        self.tally.closed += 1;
+        self.tally.window.sessions_closed += 1;
         self.progress.failed += 1;
         self.depart(socket, clock::now());
     }
@@ -168,7 +168,7 @@ impl Fleet {
         if let Some(seat) = self.peers[socket].as_ref().map(|peer| peer.seat) {
             self.depart(socket, now);
             self.vacant.push_back((now, seat));
-            self.tally.replaced += 1;
+            self.tally.window.replaced += 1;
         }
         true
     }

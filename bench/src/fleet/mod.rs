@@ -329,7 +329,7 @@ impl Fleet {
             let is_media = classify(datagram) == Some(Kind::Rtp);
             let Some(Some(peer)) = self.peers.get_mut(socket) else {
                 if let Some(error) = self.mirror.take(socket, datagram, arrived) {
-                    self.tally.clock_error.add(error);
+                    self.tally.window.clock_error.add(error);
                 }
                 continue;
             };
@@ -361,7 +361,7 @@ impl Fleet {
                 let refused = peer.media.as_ref().map_or(0, |media| media.refused);
                 let send = &mut sink(&mut self.egress, path);
                 peer.handle_datagram(now, datagram, send);
-                self.tally.verified += 1;
+                self.tally.window.verified += 1;
                 if peer.media.as_ref().is_some_and(|media| media.refused > refused) {
                     self.tally.damage("a packet did not open");
                 }
@@ -398,7 +398,7 @@ impl Fleet {
             if let Some(arrived) = arrived {
                 let latency = u64::try_from(arrived.nanos_since(stamp.sent_at));
                 match latency.map(Duration::from_nanos) {
-                    Ok(latency) if latency <= LATENCY_MAX => tally.latency.add(latency),
+                    Ok(latency) if latency <= LATENCY_MAX => tally.window.latency.add(latency),
                     _ => tally.impossible += 1,
                 }
             }
@@ -497,7 +497,7 @@ impl Fleet {
             self.next_clock = now + CLOCK_INTERVAL;
             let fresh = clock::wall_clock();
             let moved = fresh.ntp(now).nanos_since(self.wall.ntp(now));
-            self.tally.clock_steps += u32::from(moved.unsigned_abs() > CLOCK_STEP_NS);
+            self.tally.window.clock_steps += u32::from(moved.unsigned_abs() > CLOCK_STEP_NS);
             self.wall = fresh;
         }
         let ntp = self.ntp(now);

@@ -16,27 +16,18 @@ use crate::worker::protocol::{ReceivedStreams, SentStream, Window};
 /// Counters of a window, and of the whole run where it says so.
 pub struct Tally {
     began: Instant,
-    pub latency: Histogram,
-    pub clock_error: Histogram,
-    pub verified: u64,
-    damaged: u64,
-    damage: Option<String>,
+    /// What is counted as it happens; the rest is added when it ends.
+    pub window: Window,
     /// Packets of payload types that nobody agreed to.
     pub strange: u64,
     /// Latencies below nothing or beyond a minute.
     pub impossible: u64,
-    pub clock_steps: u32,
     /// Whole run.
     pub join: Histogram,
     /// Whole run.
     pub first_frame: Histogram,
     /// Whole run.
     failures: Vec<String>,
-    pub closed: u64,
-    /// Those who left for somebody new.
-    pub replaced: u64,
-    /// What those who left in the window had received and sent.
-    left: Window,
     /// When the media was stopped, and what the thread had run and waited until then.
     stopped: Option<(Instant, f64, f64)>,
     sent_before: BTreeMap<u32, SentStream>,
@@ -58,20 +49,12 @@ impl Tally {
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
-            latency: Histogram::default(),
-            clock_error: Histogram::default(),
-            verified: 0,
-            damaged: 0,
-            damage: None,
+            window: Window::default(),
             strange: 0,
             impossible: 0,
-            clock_steps: 0,
             join: Histogram::default(),
             first_frame: Histogram::default(),
             failures: Vec::new(),
-            closed: 0,
-            replaced: 0,
-            left: Window::default(),
             stopped: None,
             sent_before: BTreeMap::new(),
             upstream_before: 0,
@@ -84,8 +67,8 @@ impl Tally {
 
     /// A packet was not what was sent.
     pub fn damage(&mut self, why: &str) {
-        self.damaged += 1;
-        self.damage.get_or_insert_with(|| why.to_owned());
+        self.window.damaged += 1;
+        self.window.damage.get_or_insert_with(|| why.to_owned());
     }
 
     /// The media stops: what the thread does from here on is not part of the load.
@@ -99,9 +82,9 @@ impl Tally {
         for received in &mut peer.received {
             received.is_whole = false;
         }
-        self.left.take(peer, now, running, &mut BTreeMap::new());
-        self.left.sent.extend(sent_by(peer).map(|sent| less(sent, &self.sent_before)));
-        self.left.upstream_lost += peer.upstream_lost();
+        self.window.take(peer, now, running, &mut BTreeMap::new());
+        self.window.sent.extend(sent_by(peer).map(|sent| less(sent, &self.sent_before)));
+        self.window.upstream_lost += peer.upstream_lost();
     }
 
     /// A client cannot go on.
@@ -127,10 +110,7 @@ impl Window {
             self.bytes_out += brought.bytes;
             self.gaps += brought.gaps;
             self.late_packets += brought.late;
-            self.frames.complete += brought.frames.complete;
-            self.frames.incomplete += brought.frames.incomplete;
-            self.frames.freezes += brought.frames.freezes;
-            self.frames.frozen_s += brought.frames.frozen_s;
+            self.frames += brought.frames;
             if brought.packets > 0 {
                 self.jitter.add(received.jitter());
             }
@@ -155,12 +135,9 @@ impl Fleet {
         }
         self.begin_moving(now);
         let tally = &mut self.tally;
-        (tally.began, tally.stopped, tally.replaced) = (now, None, 0);
-        tally.latency = Histogram::default();
-        tally.clock_error = Histogram::default();
-        (tally.verified, tally.damaged, tally.damage) = (0, 0, None);
-        (tally.strange, tally.impossible, tally.clock_steps, tally.closed) = (0, 0, 0, 0);
-        tally.left = Window::default();
+        (tally.began, tally.stopped) = (now, None);
+        tally.window = Window::default();
+        (tally.strange, tally.impossible) = (0, 0);
         tally.unsent_before = self.unsent;
         tally.ran_before = thread_times();
         self.tally.sent_before = self.sent().map(|sent| (sent.stream, sent)).collect();
@@ -172,7 +149,7 @@ impl Fleet {
     /// What was counted since.
     pub fn close_window(&mut self) -> Window {
         let now = clock::now();
-        let mut window = std::mem::take(&mut self.tally.left);
+        let mut window = std::mem::take(&mut self.tally.window);
         window.sent.extend(self.sent().map(|sent| less(sent, &self.tally.sent_before)));
         window.upstream_lost += self.upstream_lost() - self.tally.upstream_before;
         window.missing = self.count_missing(now);
@@ -185,8 +162,9 @@ impl Fleet {
         let (ended, ran, waited) = tally.stopped.unwrap_or((now, running.0, running.1));
         if tally.strange > 0 {
             let count = tally.strange;
-            tally.damaged += count;
-            tally.damage.get_or_insert_with(|| format!("{count} packets of unknown payload types"));
+            window.damaged += count;
+            let why = || format!("{count} packets of unknown payload types");
+            window.damage.get_or_insert_with(why);
         }
         if tally.impossible > 0 {
             let count = tally.impossible;
@@ -197,20 +175,12 @@ impl Fleet {
                 .into_iter()
                 .map(|(stream, packets)| ReceivedStreams { stream, packets })
                 .collect(),
-            verified: tally.verified,
-            damaged: tally.damaged,
-            damage: tally.damage.clone(),
-            latency: std::mem::take(&mut tally.latency),
-            clock_error: std::mem::take(&mut tally.clock_error),
             join: tally.join.clone(),
             first_frame: tally.first_frame.clone(),
-            sessions_closed: tally.closed,
-            clock_steps: tally.clock_steps,
             failures: tally.failures.clone(),
             unsent: self.unsent - tally.unsent_before,
             ran_s: ran - tally.ran_before.0,
             waited_s: waited - tally.ran_before.1,
-            replaced: tally.replaced,
             elapsed_s: ended.since(tally.began).as_secs_f64().max(1e-3),
             socket_drops: self.socket_drops().saturating_sub(self.tally.drops_before),
             relay_dropped: self.relay_sum(dropped).saturating_sub(self.tally.relay_before.0),

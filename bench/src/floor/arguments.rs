@@ -1,6 +1,5 @@
 //! `sluice-bench floor`: its arguments, and what is done with them.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use super::{
     Device, FloorPlan, PAYLOAD_BYTES_MAX, PEERS_MAX, REPEATS_MAX, Shape, measure, mix, plan_for_all,
 };
 use super::{table, table::sentence};
-use crate::result::FloorResult;
+use crate::result::{FloorResult, write_json};
 use crate::scenario::Scenario;
 use crate::stop;
 
@@ -59,8 +58,7 @@ pub fn run(arguments: &Floor) -> Result<ExitCode, String> {
     stop::listen();
     let result = measure(&plan, &mut |line| eprintln!("floor: {line}"))?;
     if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&result).map_err(|e| format!("JSON: {e}"))?;
-        fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))?;
+        write_json(path, &result)?;
     }
     println!("{}", table(&result));
     for line in mixes(&scenarios, &plan, &result) {

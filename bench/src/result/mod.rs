@@ -1,6 +1,9 @@
 //! What a run found: the JSON that `--json` writes and that reports, comparisons and the search for capacity read.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::ops::AddAssign;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +205,24 @@ pub struct Frames {
     pub freezes: u64,
     /// Seconds of all freezes, over all receivers.
     pub frozen_s: f64,
+}
+
+impl AddAssign for Frames {
+    fn add_assign(&mut self, other: Self) {
+        self.complete += other.complete;
+        self.incomplete += other.incomplete;
+        self.freezes += other.freezes;
+        self.frozen_s += other.frozen_s;
+    }
+}
+
+/// Writes a result, a comparison or a search to a file, as JSON.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| format!("JSON: {e}"))?;
+    fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Values of which the quantiles count.

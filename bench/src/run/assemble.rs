@@ -28,7 +28,7 @@ pub fn begin(options: &RunOptions) -> RunResult {
     }
 }
 
-/// Fills in what was measured between two looks; `measured` is the time in which media was sent.
+/// Fills in what was measured between two looks.
 pub fn finish(
     result: &mut RunResult,
     options: &RunOptions,
@@ -62,10 +62,7 @@ pub fn finish(
     result.join_us = merged(|window| &window.join);
     result.first_frame_us = merged(|window| &window.first_frame);
     for window in windows {
-        result.frames.complete += window.frames.complete;
-        result.frames.incomplete += window.frames.incomplete;
-        result.frames.freezes += window.frames.freezes;
-        result.frames.frozen_s += window.frames.frozen_s;
+        result.frames += window.frames;
     }
 
     let cpu = last.cpu.since(&first.cpu);
@@ -162,7 +159,7 @@ fn loss(result: &mut RunResult, options: &RunOptions, windows: &[Window]) {
     }
     if expect::is_exact(scenario) {
         let receivers = u64::from(expect::receivers(scenario, options.target.api));
-        *loss = Loss { ..exact(windows, receivers, loss.clone()) };
+        exact(windows, receivers, loss);
     } else {
         by_numbers(windows, loss);
     }
@@ -170,7 +167,7 @@ fn loss(result: &mut RunResult, options: &RunOptions, windows: &[Window]) {
 }
 
 /// All that was sent, to all who should get it, against what each got.
-fn exact(windows: &[Window], receivers: u64, mut loss: Loss) -> Loss {
+fn exact(windows: &[Window], receivers: u64, loss: &mut Loss) {
     let mut got: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for of in windows.iter().flat_map(|window| &window.received) {
         got.entry(of.stream).or_default().extend(&of.packets);
@@ -185,7 +182,6 @@ fn exact(windows: &[Window], receivers: u64, mut loss: Loss) -> Loss {
         let with_loss = each.iter().filter(|got| **got < stream.packets).count() as u64;
         loss.streams_with_loss += with_loss + if stream.packets > 0 { missing } else { 0 };
     }
-    loss
 }
 
 /// What the packets' numbers say.
@@ -223,14 +219,16 @@ mod tests {
             window(&[(0, 100), (4, 50)], &[(0, &[100, 97])]),
             window(&[], &[(0, &[100]), (4, &[50, 50, 51])]),
         ];
-        let loss = exact(&windows, 3, Loss::default());
+        let mut loss = Loss::default();
+        exact(&windows, 3, &mut loss);
         assert_eq!((loss.expected, loss.received, loss.lost), (450, 447, 3));
         assert_eq!(loss.streams_with_loss, 1);
     }
 
     #[test]
     fn a_receiver_that_got_nothing_of_a_stream_lost_all_of_it() {
-        let loss = exact(&[window(&[(0, 100)], &[(0, &[100])])], 2, Loss::default());
+        let mut loss = Loss::default();
+        exact(&[window(&[(0, 100)], &[(0, &[100])])], 2, &mut loss);
         assert_eq!(
             (loss.expected, loss.received, loss.lost, loss.streams_with_loss),
             (200, 100, 100, 1)

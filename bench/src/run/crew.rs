@@ -23,7 +23,8 @@ struct Member {
     left: bool,
 }
 
-const NAP: Duration = Duration::from_millis(20);
+/// How long one waits before one looks again.
+pub const NAP: Duration = Duration::from_millis(20);
 /// Sockets for thousands of clients take a while.
 const PREPARE_MAX: Duration = Duration::from_secs(60);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -237,10 +238,4 @@ fn run_name(seed: u64) -> String {
     let mut rng = fastrand::Rng::new();
     let letters = std::iter::repeat_with(|| rng.lowercase()).take(8).collect::<String>();
     format!("b{}{letters}", seed % 1_000)
-}
-
-/// Sleeps a little.
-pub fn nap() {
-    let (_nobody, receiver) = std::sync::mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(NAP);
 }

@@ -286,7 +286,7 @@ fn look_at_empty(options: &RunOptions) -> Result<f64, String> {
     let before = CpuSample::take(options.pid)?;
     let start = clock::now();
     while clock::now().since(start) < time && !stop::is_stopped() {
-        crew::nap();
+        std::thread::park_timeout(crew::NAP);
     }
     let elapsed = clock::now().since(start).as_secs_f64().max(1e-3);
     Ok(CpuSample::take(options.pid)?.since(&before).server_s() / elapsed)
