@@ -7,10 +7,23 @@ use crate::call::table::ForwardTable;
 use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
-use crate::ids::{SeqNum, SessionKey, TrackKey};
+use crate::ids::{ExtSeqNum, SeqNum, SessionKey, TrackKey};
 use crate::session::Session;
 use crate::session::feedback::Wishes;
 use crate::session::plain::PlainRtp;
+
+/// What is known of a plain packet beside its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming {
+    /// Which stream of the track it came on.
+    pub(super) source: u32,
+    /// The simulcast layer of the stream; 0 without simulcast.
+    pub(super) layer: u8,
+    /// The publisher's packet index.
+    pub(super) index: ExtSeqNum,
+    /// Clock rate of the payload type in Hz.
+    pub(super) clock_rate_hz: u32,
+}
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
@@ -26,19 +39,28 @@ impl Shard {
         self.counters.rtp_packets_in += 1;
         self.counters.rtp_bytes_in += received.plain.len() as u64;
         self.counters.rtx_in += u64::from(received.recovered);
-        let Some(track) = self.table.get_mut(received.track) else {
+        let packet = Incoming {
+            source: received.source,
+            layer: received.layer,
+            index: received.index,
+            clock_rate_hz: received.clock_rate_hz,
+        };
+        self.forward(now, received.track, packet, &datagram[received.plain]);
+    }
+
+    /// Takes one plain packet of a track to all that is interested in it: legs, history, clock, counters.
+    pub(super) fn forward(&mut self, now: Instant, key: TrackKey, packet: Incoming, bytes: &[u8]) {
+        let Incoming { source, layer, index, clock_rate_hz } = packet;
+        let Some(track) = self.table.get_mut(key) else {
             return self.drops.count(DropReason::UnknownSsrc);
         };
-        let bytes = &datagram[received.plain.clone()];
-        let (source, index) = (received.source, received.index);
-        let clock_rate_hz = received.clock_rate_hz;
         let plain = PlainRtp::read(bytes, source, index, clock_rate_hz, &track.extensions);
         let Some(mut plain) = plain else {
             return self.drops.count(DropReason::BadRtp);
         };
         // A muted track is listened to as well: its publisher may be told that nobody hears it.
         let (id, speech) = (track.id, track.hear(now, &plain));
-        plain.layer = received.layer;
+        plain.layer = layer;
         let waiting = track.on_layer_packet(
             now,
             &mut plain,
@@ -46,7 +68,7 @@ impl Shard {
             &mut self.sessions,
             &mut self.counters,
         );
-        let Some(layer) = track.layers.get_mut(usize::from(received.layer)) else {
+        let Some(layer) = track.layers.get_mut(usize::from(layer)) else {
             return self.drops.count(DropReason::UnknownSsrc);
         };
         layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
@@ -78,11 +100,11 @@ impl Shard {
                 tally.forward_times.observe(clock::now().since(begun));
             }
         }
-        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(key)) {
+        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(track.publisher)) {
             let session = publisher.id;
             self.report(Report::Voice { session, track: id, active });
         }
-        self.request_keyframes(now, received.track, waiting);
+        self.request_keyframes(now, key, waiting);
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {
