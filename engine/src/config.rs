@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub socket_buffer_bytes: usize,
     /// Packets kept per video track for retransmission. Range 32 to 8192, a power of two. Default: 512. Memory: × 1.5 KiB per track.
     pub history_packets: usize,
+    /// RTP padding in bytes that a video packet may get to be as long as the others of its frame, so that they leave as one run;
+    /// 0 for none. Only towards subscribers with a retransmission stream.
+    pub padding_bytes_max: u8,
     /// Sessions per shard. Default: 20,000.
     pub sessions_max: usize,
     /// Time from the peer's half being known to a finished handshake; the session closes after it. Default: 30 s.
@@ -134,6 +137,7 @@ impl Default for EngineConfig {
             tcp_addresses: Vec::new(),
             socket_buffer_bytes: 16 << 20,
             history_packets: 512,
+            padding_bytes_max: 16,
             sessions_max: 20_000,
             connect_timeout: Duration::from_secs(30),
             consent_timeout: Duration::from_secs(30),

@@ -55,6 +55,9 @@ pub struct Slot<'a> {
 
 const END: u32 = u32::MAX;
 
+/// A quarter of the second-level cache of a server's core.
+const RIPE_BYTES: usize = 256 << 10;
+
 /// The most segments one UDP_SEGMENT send takes before kernel 6.9.
 pub const RUN_SEGMENTS_MAX: usize = 64;
 
@@ -113,6 +116,12 @@ impl Egress {
     pub fn is_crowded(&self) -> bool {
         self.datagrams.len() > self.datagrams.capacity() / 4 * 3
             || self.used > self.memory.len() / 4 * 3
+    }
+
+    /// Whether so much waits that it is better sent before more is written: the kernel copies it while it is still in the core's
+    /// own cache.
+    pub fn is_ripe(&self) -> bool {
+        self.used >= RIPE_BYTES || self.is_crowded()
     }
 
     /// The paths that have datagrams waiting, in the order they were first written to.

@@ -118,9 +118,10 @@ pub struct TrackTally {
 }
 
 impl TrackTally {
-    /// Whether the time of the next packet is to be taken: one in [`FORWARDS_TIMED`], the first among them.
-    pub fn is_timed(&self) -> bool {
-        self.packets_in.is_multiple_of(FORWARDS_TIMED)
+    /// Whether the time of one of the `packets` counted last is to be taken: one in [`FORWARDS_TIMED`], the first among them.
+    pub fn times_one_of(&self, packets: usize) -> bool {
+        let before = self.packets_in.saturating_sub(packets as u64);
+        before.next_multiple_of(FORWARDS_TIMED) < self.packets_in
     }
 }
 
@@ -185,11 +186,14 @@ mod tests {
         let mut tally = TrackTally::default();
         let mut timed = Vec::new();
         for packet in 0..200 {
-            if tally.is_timed() {
+            tally.packets_in += 1;
+            if tally.times_one_of(1) {
                 timed.push(packet);
             }
-            tally.packets_in += 1;
         }
         assert_eq!(timed, [0, 64, 128, 192]);
+        tally.packets_in = 66;
+        assert!(tally.times_one_of(3), "packets 63 to 65");
+        assert!(!tally.times_one_of(1), "packet 65");
     }
 }

@@ -370,6 +370,13 @@ pub const KEYS: &[Key] = &[
                  1073741824. The kernel grants up to `net.core.rmem_max` and `wmem_max`.",
     )
     .check(|v| in_range("SocketBufferBytes", v, 65_536, 1 << 30)),
+    Key::new("engine.padding_bytes_max", "SLUICE_ENGINE_PADDING_BYTES_MAX", Kind::Int, "16")
+        .doc(
+            "RTP padding that a video packet may get to be as long as the others of its frame, bytes, \
+                 0 to 255; 0 for none. Equal packets of a frame leave as \
+                 one run. Only towards subscribers that negotiated retransmission (RTX).",
+        )
+        .check(|v| in_range("PaddingBytesMax", v, 0, 255)),
     Key::new("engine.history_packets", "SLUICE_ENGINE_HISTORY_PACKETS", Kind::Int, "512")
         .doc(
             "Packets kept of each video track for retransmission, a power of two from \

@@ -474,6 +474,7 @@ impl Settings {
             },
             socket_buffer_bytes: count("engine.socket_buffer_bytes"),
             history_packets,
+            padding_bytes_max: u8::try_from(self.int("engine.padding_bytes_max")).unwrap_or(0),
             sessions_max: count("limits.sessions_per_shard"),
             connect_timeout: seconds("engine.connect_timeout_s"),
             consent_timeout: seconds("engine.consent_timeout_s"),

@@ -1,33 +1,29 @@
-//! The hot loop: one plain packet in, one protected packet out per leg.
+//! The hot loop: a few plain packets of one track in, protected packets out for each leg.
 
 use super::table::LegRef;
-use crate::clock::Instant;
 use crate::drop_reason::DropCounters;
 use crate::egress::Egress;
 use crate::ids::SessionKey;
-use crate::metrics::ShardCounters;
 use crate::session::Session;
-use crate::session::plain::PlainRtp;
+use crate::session::outbound::{Group, Written};
 use crate::slots::Slots;
 
-/// Writes `packet` to every leg that gets its layer. A leg that cannot take it counts why; the others are not affected.
+/// Writes the packets of `group`, which are of the layer `layer`, to every leg that gets it, leg by leg: what is a leg's own is
+/// fetched once for all of them, and they leave as one run. A leg that cannot take one counts why in `drops`; the others are not affected.
 pub fn forward(
-    now: Instant,
-    packet: &PlainRtp<'_>,
+    group: &mut Group<'_>,
+    layer: u8,
     legs: &[LegRef],
     sessions: &mut Slots<SessionKey, Session>,
     egress: &mut Egress,
-    counters: &mut ShardCounters,
     drops: &mut DropCounters,
-) {
-    for leg in legs.iter().filter(|leg| leg.layer == packet.layer) {
+) -> Written {
+    let mut written = Written::default();
+    for leg in legs.iter().filter(|leg| leg.layer == layer) {
         let Some(session) = sessions.get_mut(leg.session) else { continue };
-        match session.send_media(now, leg.leg, packet, egress) {
-            Ok(bytes) => {
-                counters.rtp_packets_out += 1;
-                counters.rtp_bytes_out += bytes as u64;
-            }
-            Err(reason) => drops.count(reason),
-        }
+        let Written { packets, bytes } = session.send_media(leg.leg, group, egress, drops);
+        written.packets += packets;
+        written.bytes += bytes;
     }
+    written
 }

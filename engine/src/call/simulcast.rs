@@ -146,6 +146,12 @@ impl Track {
         (leg.target != leg.layer).then_some(leg.target)
     }
 
+    /// Whether legs wait for a key frame of `layer`, so that its next packet may change who gets what.
+    pub fn is_layer_awaited(&self, layer: u8) -> bool {
+        let waits = |leg: &LegRef| leg.target == layer && leg.layer != layer;
+        self.simulcast.is_some() && self.legs.iter().any(waits)
+    }
+
     /// Takes note of a packet of `bytes` bytes before it is forwarded; the legs that can go on with its layer change to it. Returns
     /// the layers that legs wait for, one bit each, when their publisher is to be asked for key frames. Without simulcast nothing
     /// happens.

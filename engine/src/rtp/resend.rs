@@ -13,7 +13,8 @@ use crate::ids::ExtSeqNum;
 /// use is saved up to that, or to half of the last second where that is more.
 #[derive(Clone, Debug)]
 pub struct ResendLimiter {
-    recent: [Resent; RECENT_PACKETS],
+    /// Made with the first packet that is asked for: most legs lose none.
+    recent: Option<Box<[Resent; RECENT_PACKETS]>>,
     sent: ByteWindow,
     /// Bytes that may be sent again.
     credit: u64,
@@ -49,18 +50,13 @@ impl Default for ResendLimiter {
 impl ResendLimiter {
     /// Makes the limiter of a leg to which nothing was sent yet.
     pub fn new() -> Self {
-        Self {
-            recent: [Resent::default(); RECENT_PACKETS],
-            sent: ByteWindow::new(),
-            credit: FLOOR_BYTES,
-            refused: 0,
-        }
+        Self { recent: None, sent: ByteWindow::new(), credit: FLOOR_BYTES, refused: 0 }
     }
 
     /// Takes note that a packet of `bytes` bytes left on the leg for the first time.
     pub fn on_sent(&mut self, now: Instant, bytes: usize) {
         self.sent.add(now, bytes);
-        let credit_max = FLOOR_BYTES.max(self.sent.sum(now) / 2);
+        let credit_max = FLOOR_BYTES.max(self.sent.sum / 2);
         self.credit = (self.credit + bytes as u64 / 2).min(credit_max);
     }
 
@@ -77,7 +73,9 @@ impl ResendLimiter {
         rtt: Option<Duration>,
     ) -> bool {
         let gap = rtt.map_or(GAP_MIN, |rtt| (rtt - rtt / 4).max(GAP_MIN));
-        let entry = &mut self.recent[index.0 as usize % RECENT_PACKETS];
+        let recent =
+            self.recent.get_or_insert_with(|| Box::new([Resent::default(); RECENT_PACKETS]));
+        let entry = &mut recent[index.0 as usize % RECENT_PACKETS];
         let is_repeat =
             entry.index == index.0 && entry.at.is_some_and(|before| now.since(before) < gap);
         let Some(credit) = self.credit.checked_sub(bytes as u64).filter(|_| !is_repeat) else {
@@ -99,32 +97,27 @@ impl ResendLimiter {
 #[derive(Clone, Debug)]
 struct ByteWindow {
     buckets: [u64; BUCKETS],
+    /// Of all buckets.
+    sum: u64,
     newest: u64,
 }
 
 impl ByteWindow {
     fn new() -> Self {
-        Self { buckets: [0; BUCKETS], newest: 0 }
+        Self { buckets: [0; BUCKETS], sum: 0, newest: 0 }
     }
 
     fn add(&mut self, now: Instant, bytes: usize) {
-        self.advance(now);
-        self.buckets[(self.newest % BUCKETS as u64) as usize] += bytes as u64;
-    }
-
-    fn sum(&mut self, now: Instant) -> u64 {
-        self.advance(now);
-        self.buckets.iter().sum()
-    }
-
-    /// Empties the buckets between the last call and `now`.
-    fn advance(&mut self, now: Instant) {
         let bucket = now.as_nanos() / BUCKET.as_nanos() as u64;
+        // Empties the buckets between the last call and this one.
         let passed = bucket.saturating_sub(self.newest).min(BUCKETS as u64);
         for n in 1..=passed {
-            self.buckets[((bucket - passed + n) % BUCKETS as u64) as usize] = 0;
+            let emptied = &mut self.buckets[((bucket - passed + n) % BUCKETS as u64) as usize];
+            self.sum -= std::mem::take(emptied);
         }
         self.newest = self.newest.max(bucket);
+        self.buckets[(self.newest % BUCKETS as u64) as usize] += bytes as u64;
+        self.sum += bytes as u64;
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::clock::Instant;
 use crate::command_error::CommandError;
-use crate::drop_reason::DropReason;
+use crate::drop_reason::{DropCounters, DropReason};
 use crate::dtls::{DtlsEndpoint, Identity, Output};
 use crate::egress::Egress;
 use crate::ice::Credentials;
@@ -19,6 +19,7 @@ use crate::srtp::KeyingMaterial;
 use crate::srtp::context::{InboundSrtp, OutboundSrtp};
 use crate::wire::stun::Message;
 
+pub mod blocks;
 pub mod data;
 pub mod feedback;
 pub mod inbound;
@@ -31,7 +32,7 @@ pub mod snapshot;
 mod timers;
 
 use inbound::{Received, Receiver};
-use outbound::Sender;
+use outbound::{Group, Sender, Written};
 use params::{RemoteParams, SessionParams};
 use phase::Phase;
 use plain::PlainRtp;
@@ -343,21 +344,26 @@ impl Session {
         Ok(received)
     }
 
-    /// Writes `packet` for the leg at position `leg`; returns the bytes of RTP.
-    ///
-    /// # Errors
-    /// Why the peer does not get it.
+    /// Writes the packets of `group` for the leg at position `leg`; returns what was written. What the peer does not get is counted
+    /// in `drops`.
     pub fn send_media(
         &mut self,
-        now: Instant,
         leg: u32,
-        packet: &PlainRtp<'_>,
+        group: &mut Group<'_>,
         egress: &mut Egress,
-    ) -> Result<usize, DropReason> {
-        let path = self.media_path()?;
-        let bytes = self.sender.send(now, leg, packet, path, egress)?;
-        self.count_out(bytes);
-        Ok(bytes)
+        drops: &mut DropCounters,
+    ) -> Written {
+        let path = match self.media_path() {
+            Ok(path) => path,
+            Err(reason) => {
+                drops.add(reason, group.packets.len() as u64);
+                return Written::default();
+            }
+        };
+        let written = self.sender.send(leg, group, path, egress, drops);
+        self.stats.packets_out += written.packets;
+        self.stats.bytes_out += written.bytes;
+        written
     }
 
     /// Sends `packet` again on the leg at position `leg`; returns the bytes of RTP.
@@ -373,13 +379,9 @@ impl Session {
     ) -> Result<usize, DropReason> {
         let path = self.media_path()?;
         let bytes = self.sender.resend(now, leg, packet, self.timers.rtt(), path, egress)?;
-        self.count_out(bytes);
-        Ok(bytes)
-    }
-
-    fn count_out(&mut self, bytes: usize) {
         self.stats.packets_out += 1;
         self.stats.bytes_out += bytes as u64;
+        Ok(bytes)
     }
 
     fn media_path(&self) -> Result<PathId, DropReason> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
+use super::blocks::{Block, Blocks, Kind};
 use super::params::{LegParams, PayloadMap};
 use super::plain::PlainRtp;
 use crate::bwe::Bounds;
@@ -13,7 +14,7 @@ use crate::bwe::estimator::{Estimate, SendSideEstimator};
 use crate::bwe::sent::Stream;
 use crate::clock::Instant;
 use crate::command_error::CommandError;
-use crate::drop_reason::DropReason;
+use crate::drop_reason::{DropCounters, DropReason};
 use crate::egress::Egress;
 use crate::ids::{ExtSeqNum, LegId, PayloadType, RtpTime, SeqNum, Ssrc, TrackKey};
 use crate::route::PathId;
@@ -23,7 +24,7 @@ use crate::rtp::rewrite::{LegNumbers, Rewriter};
 use crate::rtp::rtx;
 use crate::srtp::context::OutboundSrtp;
 use crate::wire::rtp::{FixedHeader, write_fixed_header};
-use crate::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter, needs_two_byte};
+use crate::wire::rtp_ext::{Extension, ExtensionMap};
 
 /// The legs of a session and the keys they are sealed with.
 pub struct Sender {
@@ -76,8 +77,26 @@ pub const SSRCS_ISSUED_MAX: usize = 65_536;
 /// The largest datagram we send: what an Ethernet path carries.
 pub const DATAGRAM_MAX: usize = 1_472;
 
-/// Room for the extension block of a rewritten packet.
-const EXTENSIONS_MAX: usize = 256;
+/// What every leg of a group needs to write its packets.
+pub struct Group<'a> {
+    /// When.
+    pub now: Instant,
+    /// The packets, of one track, layer and payload type, in the order in which they came.
+    pub packets: &'a [PlainRtp<'a>],
+    /// Their extension blocks, once for all legs of a kind.
+    pub blocks: &'a mut Blocks,
+    /// RTP padding that a packet may get to be as long as the others; 0 for none.
+    pub padding_max: u8,
+}
+
+/// What legs were written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Written {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of RTP: header and payload, SRTP overhead excluded.
+    pub bytes: u64,
+}
 
 impl Sender {
     /// Makes the sending half, without keys and without legs.
@@ -239,38 +258,68 @@ impl Sender {
         Ok((srtp, leg, estimator))
     }
 
-    /// Writes `packet` for the leg at `position`; returns the bytes of RTP, SRTP overhead excluded.
-    ///
-    /// # Errors
-    /// Why the leg did not get it.
+    /// Writes the packets of `group` for the leg at `position`; returns what was written. Packets that the leg does not get are
+    /// counted in `drops`.
     pub fn send(
         &mut self,
-        now: Instant,
         position: u32,
-        packet: &PlainRtp<'_>,
+        group: &mut Group<'_>,
         path: PathId,
         egress: &mut Egress,
-    ) -> Result<usize, DropReason> {
-        let (srtp, leg, estimator) = self.parts(position)?;
-        let to = leg.payload_map(packet.payload_type).ok_or(DropReason::UnmappedPayloadType)?.to;
-        let numbers = leg.rewriter.rewrite(&packet.numbers, now, packet.clock_rate_hz);
-        let numbers = numbers.ok_or(DropReason::BeforeLeg)?;
-        let transport_seq = estimator.as_ref().map(|estimator| estimator.log.next_seq());
-        let head = Head {
-            ssrc: leg.ssrc,
-            payload_type: to,
-            index: numbers.index,
-            numbers,
-            transport_seq,
-            osn: None,
+        drops: &mut DropCounters,
+    ) -> Written {
+        let mut written = Written::default();
+        let Some(first) = group.packets.first() else { return written };
+        let refuse = |drops: &mut DropCounters, reason| {
+            drops.add(reason, group.packets.len() as u64);
         };
-        let bytes = write(&head, leg, packet, srtp, path, egress)?;
-        if let Some(estimator) = estimator {
-            estimator.log.on_sent(now, Stream::Leg(position), numbers.index.seq(), bytes);
+        let (srtp, leg, mut estimator) = match self.parts(position) {
+            Ok(parts) => parts,
+            Err(reason) => {
+                refuse(drops, reason);
+                return written;
+            }
+        };
+        let Some(map) = leg.payload_map(first.payload_type) else {
+            refuse(drops, DropReason::UnmappedPayloadType);
+            return written;
+        };
+        // Where a packet is sent again under its own number it has to be the same to the bit, and then nobody knows what stood
+        // beside it at first.
+        let is_repeated = leg.rtx.is_none() || map.rtx.is_none();
+        let padding_max = if is_repeated { 0 } else { group.padding_max };
+        for (at, packet) in group.packets.iter().enumerate() {
+            let numbers = leg.rewriter.rewrite(&packet.numbers, group.now, packet.clock_rate_hz);
+            let Some(numbers) = numbers else {
+                drops.count(DropReason::BeforeLeg);
+                continue;
+            };
+            let kind = leg.kind(numbers.index, estimator.is_some(), padding_max);
+            let Some(block) = group.blocks.lay_out(kind, group.packets).get(at) else { continue };
+            let transport_seq = estimator.as_ref().map(|estimator| estimator.log.next_seq());
+            let head = Head {
+                ssrc: leg.ssrc,
+                payload_type: map.to,
+                index: numbers.index,
+                numbers,
+                transport_seq,
+                osn: None,
+            };
+            match write(&head, leg, block, packet, srtp, path, egress) {
+                Ok(bytes) => {
+                    if let Some(estimator) = &mut estimator {
+                        let stream = Stream::Leg(position);
+                        estimator.log.on_sent(group.now, stream, numbers.index.seq(), bytes);
+                    }
+                    leg.stream.on_sent(packet.payload.len());
+                    leg.resend.on_sent(group.now, bytes);
+                    written.packets += 1;
+                    written.bytes += bytes as u64;
+                }
+                Err(reason) => drops.count(reason),
+            }
         }
-        leg.stream.on_sent(packet.payload.len());
-        leg.resend.on_sent(now, bytes);
-        Ok(bytes)
+        written
     }
 
     /// What the leg sent as `seq`: its track, the stream of it, and the publisher's packet index.
@@ -311,17 +360,20 @@ impl Sender {
                 Some(before.ok_or(DropReason::NotRepeatable)?)
             }
         };
+        let is_numbered = transport_seq.is_some();
         let Some((rtx, payload_type)) = rtx else {
             // Same SSRC, same index: the header is a function of the index and of what the log keeps of it, so the bytes are
             // those sent before.
             let (ssrc, payload_type, index) = (leg.ssrc, map.to, numbers.index);
             let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: None };
-            return write(&head, leg, packet, srtp, path, egress);
+            let block = Block::new(leg.kind(index, is_numbered, 0), packet);
+            return write(&head, leg, &block, packet, srtp, path, egress);
         };
         let (ssrc, index) = (rtx.ssrc, rtx.next);
         rtx.next = ExtSeqNum(index.0 + 1);
         let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: Some(seq) };
-        let bytes = write(&head, leg, packet, srtp, path, egress)?;
+        let block = Block::new(leg.kind(numbers.index, is_numbered, 0), packet);
+        let bytes = write(&head, leg, &block, packet, srtp, path, egress)?;
         if let Some(estimator) = estimator {
             estimator.log.on_sent(now, Stream::Rtx, index.seq(), bytes);
         }
@@ -350,6 +402,13 @@ impl Leg {
         self.rewriter.out_time_of(timestamp)
     }
 
+    /// How the extensions of the leg's packet `index` are laid out.
+    fn kind(&self, index: ExtSeqNum, is_numbered: bool, padding_max: u8) -> Kind {
+        let with_mid = self.mid_until.is_none_or(|until| index <= until);
+        let mid_len = with_mid.then(|| self.mid.as_bytes().len() as u8);
+        Kind { extensions: self.extensions, mid_len, is_numbered, padding_max }
+    }
+
     fn payload_map(&self, from: PayloadType) -> Option<PayloadMap> {
         self.payload_types.iter().copied().find(|map| map.from == from)
     }
@@ -369,19 +428,21 @@ struct Head {
     osn: Option<SeqNum>,
 }
 
+/// Writes and seals one packet; returns the bytes of RTP.
 fn write(
     head: &Head,
     leg: &Leg,
+    block: &Block,
     packet: &PlainRtp<'_>,
     srtp: &mut OutboundSrtp,
     path: PathId,
     egress: &mut Egress,
 ) -> Result<usize, DropReason> {
-    let mut extensions = [0; EXTENSIONS_MAX];
-    let extensions_len = write_extensions(&mut extensions, head, leg, packet);
-    let header_len = FixedHeader::LEN + extensions_len;
+    let header_len = FixedHeader::LEN + block.len();
     let osn_len = if head.osn.is_some() { rtx::OSN_LEN } else { 0 };
-    let plain_len = header_len + osn_len + packet.payload.len();
+    let payload_start = header_len + osn_len;
+    let padding_start = payload_start + packet.payload.len();
+    let plain_len = padding_start + usize::from(block.padding);
     let room = plain_len + srtp.profile().rtp_overhead();
     if room > DATAGRAM_MAX {
         return Err(DropReason::TooLarge);
@@ -396,44 +457,27 @@ fn write(
             seq: head.index.seq(),
             timestamp: head.numbers.timestamp,
             ssrc: head.ssrc,
-            has_extension: extensions_len > 0,
-            has_padding: false,
+            has_extension: !block.is_empty(),
+            has_padding: block.padding > 0,
         },
     );
-    bytes[FixedHeader::LEN..header_len].copy_from_slice(&extensions[..extensions_len]);
+    block.write(&mut bytes[FixedHeader::LEN..header_len], &leg.mid, head.transport_seq);
     if let Some(osn) = head.osn {
         rtx::write_osn(&mut bytes[header_len..], osn);
     }
-    let payload = &mut bytes[header_len + osn_len..plain_len];
+    let payload = &mut bytes[payload_start..padding_start];
     payload.copy_from_slice(packet.payload);
     if let Some(vp8) = &packet.vp8 {
         vp8.renumber(payload, head.numbers.picture);
+    }
+    if let Some((count, zeros)) = bytes[padding_start..plain_len].split_last_mut() {
+        zeros.fill(0);
+        *count = block.padding;
     }
     let sealed = srtp.seal_rtp(head.index, bytes, header_len, plain_len);
     let len = sealed.ok_or(DropReason::SessionClosed)?;
     slot.commit(len);
     Ok(plain_len)
-}
-
-/// Writes the extension block of a packet; returns its length, 0 when it has none.
-fn write_extensions(out: &mut [u8], head: &Head, leg: &Leg, packet: &PlainRtp<'_>) -> usize {
-    let with_mid = leg.mid_until.is_none_or(|until| head.numbers.index <= until);
-    let mid = leg.extensions.id(Extension::Mid).filter(|_| with_mid);
-    let mid = mid.map(|id| (id, leg.mid.as_bytes()));
-    let transport_seq = head.transport_seq.map(u16::to_be_bytes);
-    let transport_id = leg.extensions.id(Extension::TransportCc);
-    let transport = transport_id.zip(transport_seq.as_ref().map(|seq| &seq[..]));
-    let own = mid.into_iter().chain(transport);
-    let forwarded = packet.elements().iter();
-    let forwarded = forwarded.filter_map(|&(e, value)| Some((leg.extensions.id(e)?, value)));
-    let two_byte =
-        own.clone().chain(forwarded.clone()).any(|(id, value)| needs_two_byte(id, value.len()));
-    let mut writer = ExtensionWriter::new(out, two_byte);
-    for (id, value) in own.chain(forwarded) {
-        // What does not fit is left out; the block is far larger than what browsers send.
-        writer.push(id, value);
-    }
-    writer.finish()
 }
 
 /// A random first packet index below 2^15, so that a receiver that misses the first packets guesses the roll-over counter right

@@ -3,6 +3,15 @@
 /// Datagrams taken from the network in one turn.
 pub const DATAGRAMS: usize = 512;
 
+/// Plain packets that wait for fan-out while a batch is read.
+pub const STAGED_PACKETS: usize = DATAGRAMS;
+
+/// Bytes of these packets. Beyond it they are forwarded before the next datagram is read.
+pub const STAGED_BYTES: usize = 256 << 10;
+
+/// Legs written before it is looked whether to send.
+pub const LEGS: usize = 16;
+
 /// Datagrams taken from each other shard in one turn.
 pub const STEERED: usize = 512;
 

@@ -30,11 +30,17 @@ impl Pool {
 }
 
 /// Every pool under `config` with this back-end. Sessions and legs themselves are small and bounded by `sessions_max`.
-pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 7] {
+pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 8] {
     let shards = usize::from(config.shards);
     let pairs = shards * shards.saturating_sub(1);
     [
         Pool { name: "egress", count: shards, bytes_each: budget::EGRESS_BYTES, at_start: true },
+        Pool {
+            name: "packets that wait for fan-out",
+            count: shards,
+            bytes_each: budget::STAGED_BYTES,
+            at_start: true,
+        },
         Pool {
             name: "kernel receive slots",
             count: shards,

@@ -1,15 +1,23 @@
 //! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
 
-use super::Shard;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
 use super::mailbox::Report;
+use super::stage::{Stage, Staged};
+use super::{Shard, budget, send};
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
 use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
 use crate::ids::{ExtSeqNum, SeqNum, SessionKey, TrackKey};
+use crate::io::Network;
 use crate::session::Session;
+use crate::session::blocks::{Blocks, GROUP_MAX};
 use crate::session::feedback::Wishes;
+use crate::session::outbound::Group;
 use crate::session::plain::PlainRtp;
 
 /// What is known of a plain packet beside its bytes.
@@ -48,63 +56,154 @@ impl Shard {
         self.forward(now, received.track, packet, &datagram[received.plain]);
     }
 
-    /// Takes one plain packet of a track to all that is interested in it: legs, history, clock, counters.
-    pub(super) fn forward(&mut self, now: Instant, key: TrackKey, packet: Incoming, bytes: &[u8]) {
-        let Incoming { source, layer, index, clock_rate_hz } = packet;
-        let Some(track) = self.table.get_mut(key) else {
-            return self.drops.count(DropReason::UnknownSsrc);
+    /// Takes one plain packet of a track; [`Shard::forward_staged`] brings it to all that is interested in it. There must be room:
+    /// [`Stage::is_crowded`].
+    pub(super) fn forward(
+        &mut self,
+        _now: Instant,
+        track: TrackKey,
+        packet: Incoming,
+        bytes: &[u8],
+    ) {
+        if !self.stage.push(track, packet, bytes) {
+            self.drops.count(DropReason::TooLarge);
+        }
+    }
+
+    /// Forwards what waits, track by track.
+    pub(super) fn forward_staged<N: Network>(&mut self, now: Instant, network: &mut N) {
+        if self.stage.is_empty() {
+            return;
+        }
+        let mut stage = std::mem::take(&mut self.stage);
+        stage.sort();
+        let mut from = 0;
+        while let Some(first) = stage.packets().get(from) {
+            let same = |staged: &&Staged| staged.track == first.track;
+            let count = stage.packets()[from..].iter().take(GROUP_MAX).take_while(same).count();
+            let staged = &stage.packets()[from..from + count];
+            self.forward_group(now, first.track, &stage, staged, network);
+            from += count;
+        }
+        self.current = None;
+        stage.clear();
+        self.stage = stage;
+    }
+
+    /// Brings a few packets of one track to legs, history, clock and counters.
+    fn forward_group<N: Network>(
+        &mut self,
+        now: Instant,
+        key: TrackKey,
+        stage: &Stage,
+        staged: &[Staged],
+        network: &mut N,
+    ) {
+        let Some(track) = self.table.get(key) else {
+            return self.drops.add(DropReason::UnknownSsrc, staged.len() as u64);
         };
-        let plain = PlainRtp::read(bytes, source, index, clock_rate_hz, &track.extensions);
-        let Some(mut plain) = plain else {
-            return self.drops.count(DropReason::BadRtp);
-        };
-        // A muted track is listened to as well: its publisher may be told that nobody hears it.
-        let (id, speech) = (track.id, track.hear(now, &plain));
-        plain.layer = layer;
-        let waiting = track.on_layer_packet(
-            now,
-            &mut plain,
-            bytes.len(),
-            &mut self.sessions,
-            &mut self.counters,
-        );
-        let Some(layer) = track.layers.get_mut(usize::from(layer)) else {
-            return self.drops.count(DropReason::UnknownSsrc);
-        };
-        layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
-        let tally = &mut self.tallies[track.tally.index()];
-        let is_timed = tally.is_timed() && !track.legs.is_empty();
-        tally.packets_in += 1;
-        tally.bytes_in += bytes.len() as u64;
-        if track.muted {
-            self.counters.rtp_packets_muted += 1;
-        } else {
-            if let Some(history) = &mut layer.history {
-                history.store(source, index, bytes);
+        let (id, publisher) = (track.id, track.publisher);
+        self.current = Some(publisher);
+        let mut speech = ArrayVec::<bool, GROUP_MAX>::new();
+        let mut waiting = 0;
+        let mut ready = ArrayVec::<PlainRtp<'_>, GROUP_MAX>::new();
+        for packet in staged {
+            let Some(track) = self.table.get_mut(key) else { return };
+            let bytes = stage.bytes(packet);
+            let Incoming { source, layer, index, clock_rate_hz } = packet.packet;
+            let plain = PlainRtp::read(bytes, source, index, clock_rate_hz, &track.extensions);
+            let Some(mut plain) = plain else {
+                self.drops.count(DropReason::BadRtp);
+                continue;
+            };
+            plain.layer = layer;
+            // A muted track is listened to as well: its publisher may be told that nobody hears it.
+            speech.extend(track.hear(now, &plain));
+            let goes_along = |first: &PlainRtp<'_>| {
+                (first.layer, first.payload_type) == (layer, plain.payload_type)
+            };
+            // Legs may change layers with this packet: what came before goes to those that had its layer then.
+            if !ready.first().is_none_or(goes_along) || track.is_layer_awaited(layer) {
+                self.fan_out(now, key, &mut ready, network);
             }
-            let begun = is_timed.then(clock::now);
-            let (packets_out, bytes_out) =
-                (self.counters.rtp_packets_out, self.counters.rtp_bytes_out);
-            fanout::forward(
+            let Some(track) = self.table.get_mut(key) else { return };
+            waiting |= track.on_layer_packet(
                 now,
-                &plain,
-                &track.legs,
+                &mut plain,
+                bytes.len(),
                 &mut self.sessions,
-                &mut self.egress,
                 &mut self.counters,
-                &mut self.drops,
             );
-            tally.packets_out += self.counters.rtp_packets_out - packets_out;
-            tally.bytes_out += self.counters.rtp_bytes_out - bytes_out;
-            if let Some(begun) = begun {
-                tally.forward_times.observe(clock::now().since(begun));
+            let Some(layer) = track.layers.get_mut(usize::from(layer)) else {
+                self.drops.count(DropReason::UnknownSsrc);
+                continue;
+            };
+            layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
+            let tally = &mut self.tallies[track.tally.index()];
+            tally.packets_in += 1;
+            tally.bytes_in += bytes.len() as u64;
+            if track.muted {
+                self.counters.rtp_packets_muted += 1;
+            } else {
+                if let Some(history) = &mut layer.history {
+                    history.store(source, index, bytes);
+                }
+                ready.push(plain);
             }
         }
-        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(track.publisher)) {
-            let session = publisher.id;
-            self.report(Report::Voice { session, track: id, active });
+        self.fan_out(now, key, &mut ready, network);
+        if let Some(session) = self.sessions.get(publisher).map(|session| session.id) {
+            for active in speech {
+                self.report(Report::Voice { session, track: id, active });
+            }
         }
         self.request_keyframes(now, key, waiting);
+    }
+
+    /// Writes `packets`, which are of one layer and payload type, to the legs of their track, and sends on the way. Leaves none.
+    fn fan_out<N: Network>(
+        &mut self,
+        now: Instant,
+        key: TrackKey,
+        packets: &mut ArrayVec<PlainRtp<'_>, GROUP_MAX>,
+        network: &mut N,
+    ) {
+        let (Some(first), Some(track)) = (packets.first(), self.table.get(key)) else { return };
+        let layer = first.layer;
+        let tally = &mut self.tallies[track.tally.index()];
+        let is_timed = tally.times_one_of(packets.len()) && !track.legs.is_empty();
+        let mut took = Duration::ZERO;
+        let mut blocks = Blocks::new();
+        for legs in track.legs.chunks(budget::LEGS) {
+            let begun = is_timed.then(clock::now);
+            let mut group = Group {
+                now,
+                packets,
+                blocks: &mut blocks,
+                padding_max: self.config.padding_bytes_max,
+            };
+            let written = fanout::forward(
+                &mut group,
+                layer,
+                legs,
+                &mut self.sessions,
+                &mut self.egress,
+                &mut self.drops,
+            );
+            took += begun.map_or(Duration::ZERO, |begun| clock::now().since(begun));
+            tally.packets_out += written.packets;
+            tally.bytes_out += written.bytes;
+            self.counters.rtp_packets_out += written.packets;
+            self.counters.rtp_bytes_out += written.bytes;
+            if self.egress.is_ripe() {
+                let counted = (&mut self.counters, &mut self.drops);
+                send(&mut self.egress, &mut self.closing_paths, counted, network);
+            }
+        }
+        if is_timed {
+            tally.forward_times.observe(took / packets.len() as u32);
+        }
+        packets.clear();
     }
 
     pub(super) fn handle_rtcp(&mut self, now: Instant, key: SessionKey, datagram: &mut [u8]) {

@@ -36,6 +36,7 @@ pub mod launch;
 pub mod limits;
 pub mod mailbox;
 mod media;
+mod stage;
 pub mod steering;
 pub mod timer_wheel;
 
@@ -44,6 +45,7 @@ use data::data_bytes;
 use demux::{Demux, Owner};
 use handle::{Envelope, Reports};
 use mailbox::Report;
+use stage::Stage;
 use steering::{STEERED_BYTES_MAX, Steering};
 use timer_wheel::TimerWheel;
 
@@ -62,6 +64,7 @@ pub struct Shard {
     legs: usize,
     demux: Demux,
     wheel: TimerWheel,
+    stage: Stage,
     egress: Egress,
     wishes: Wishes,
     steering: Steering,
@@ -138,6 +141,7 @@ impl Shard {
             legs: 0,
             demux: Demux::default(),
             wheel: TimerWheel::new(now),
+            stage: Stage::new(budget::STAGED_PACKETS, budget::STAGED_BYTES),
             egress: Egress::new(budget::EGRESS_DATAGRAMS, budget::EGRESS_BYTES),
             wishes: Wishes::new(),
             steering: parts.steering,
@@ -164,6 +168,7 @@ impl Shard {
         self.counters.turns += 1;
         let received = self.receive(now, network);
         let steered = self.receive_steered(now, network);
+        self.forward_staged(now, network);
         let deferred = self.resume_handshakes(now);
         self.fire_timers(now, network);
         let commands = self.take_commands(now, network);
@@ -217,6 +222,7 @@ impl Shard {
     pub fn recover<N: Network>(&mut self, now: Instant, network: &mut N) {
         self.counters.panics += 1;
         self.egress.clear();
+        self.stage = Stage::new(budget::STAGED_PACKETS, budget::STAGED_BYTES);
         if let Some(key) = self.current.take() {
             self.end_session(now, key, SessionError::Internal);
         }
@@ -228,9 +234,7 @@ impl Shard {
         self.handshakes_left = budget::HANDSHAKES;
         let waiting = network.receive(budget::DATAGRAMS);
         for _ in 0..waiting {
-            if self.egress.is_crowded() {
-                self.flush(network);
-            }
+            self.make_room(now, network);
             let Some((route, datagram)) = network.next_datagram() else { break };
             self.counters.datagrams_in += 1;
             self.counters.datagram_bytes_in += datagram.len() as u64;
@@ -267,9 +271,7 @@ impl Shard {
             {
                 left -= 1;
                 self.counters.steered_in += 1;
-                if self.egress.is_crowded() {
-                    self.flush(network);
-                }
+                self.make_room(now, network);
                 let datagram = &mut buffer[..len];
                 match classify(datagram) {
                     Some(Kind::Stun) => self.handle_stun(now, route, datagram, Some(from), network),
@@ -284,6 +286,16 @@ impl Shard {
             }
         }
         more
+    }
+
+    /// Makes sure that whatever one datagram leads to has room.
+    fn make_room<N: Network>(&mut self, now: Instant, network: &mut N) {
+        if self.stage.is_crowded() {
+            self.forward_staged(now, network);
+        }
+        if self.egress.is_crowded() {
+            self.flush(network);
+        }
     }
 
     /// Anything but STUN: only from a route that belongs to somebody.
@@ -368,15 +380,8 @@ impl Shard {
     }
 
     fn flush<N: Network>(&mut self, network: &mut N) {
-        network.flush(&mut self.egress);
-        let sent = std::mem::take(&mut self.egress.sent);
-        self.counters.datagrams_out += sent.datagrams;
-        self.counters.datagram_bytes_out += sent.bytes;
-        self.counters.runs_out += sent.runs;
-        self.drops.take_from(&mut self.egress.drops);
-        for path in self.closing_paths.drain(..) {
-            network.close_path(path);
-        }
+        let counted = (&mut self.counters, &mut self.drops);
+        send(&mut self.egress, &mut self.closing_paths, counted, network);
     }
 
     fn report(&mut self, report: Report) {
@@ -397,6 +402,24 @@ impl Shard {
             }
             self.backlog_bytes -= bytes;
         }
+    }
+}
+
+/// Sends what `egress` holds, closes the paths that were waiting for that, and counts.
+fn send<N: Network>(
+    egress: &mut Egress,
+    closing_paths: &mut Vec<PathId>,
+    (counters, drops): (&mut ShardCounters, &mut DropCounters),
+    network: &mut N,
+) {
+    network.flush(egress);
+    let sent = std::mem::take(&mut egress.sent);
+    counters.datagrams_out += sent.datagrams;
+    counters.datagram_bytes_out += sent.bytes;
+    counters.runs_out += sent.runs;
+    drops.take_from(&mut egress.drops);
+    for path in closing_paths.drain(..) {
+        network.close_path(path);
     }
 }
 

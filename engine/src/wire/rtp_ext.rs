@@ -208,6 +208,11 @@ impl<'o> ExtensionWriter<'o> {
         Some(())
     }
 
+    /// Bytes from the start of the block to the end of its last element.
+    pub fn written(&self) -> usize {
+        BLOCK_HEADER_LEN + self.data_len
+    }
+
     /// Writes the block header and the padding; returns the length of the block, a multiple of four.
     /// Without elements it writes nothing and returns 0.
     pub fn finish(self) -> usize {
