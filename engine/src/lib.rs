@@ -26,13 +26,13 @@
 //! | [`call`] | the forward table, which simulcast layer each subscriber gets, and the loop over a track's subscribers |
 //! | [`egress`] | the datagrams of this turn, grouped by destination, which the back-end sends in runs |
 //!
-//! Under all of these lie [`ids`], [`slots`], [`clock`], [`route`], [`config`], [`drop_reason`], [`session_error`],
+//! Under all of these lie [`ids`], [`prefetch`], [`slots`], [`clock`], [`route`], [`config`], [`drop_reason`], [`session_error`],
 //! [`command_error`] and [`metrics`].
 //!
 //! A file uses only layers that lie below its own: `shard` uses `io` and `call`, `call` uses `session`, `session` the protocols,
 //! the protocols `wire`. All from [`wire`] to [`egress`] in this table are cores: they are told the time, given bytes and a sink,
 //! and own no socket, thread, clock or source of chance. So the same code runs on a pinned thread and in a simulation with a
-//! virtual clock. `unsafe` is confined to [`io`]. `engine/tests/layering.rs` holds the tree to all this.
+//! virtual clock. `unsafe` is confined to [`io`] and one instruction of [`prefetch`]. `engine/tests/layering.rs` holds the tree to all this.
 //!
 //! # What is absent on purpose
 //!
@@ -54,6 +54,7 @@ pub mod ice;
 pub mod ids;
 pub mod io;
 pub mod metrics;
+pub mod prefetch;
 pub mod route;
 pub mod rtp;
 pub mod sctp;

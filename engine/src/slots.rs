@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::ids::{SessionKey, TrackKey};
+use crate::prefetch::prefetch;
 
 /// A slot's number and which of its owners is meant.
 pub trait SlotKey: Copy {
@@ -33,6 +34,8 @@ macro_rules! slot_keys {
 slot_keys!(SessionKey, TrackKey);
 
 /// Values in numbered slots; a slot is used again under a new generation.
+///
+/// Values stay where they are: the table itself is small and dense, and growing it moves none.
 pub struct Slots<K, T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
@@ -41,7 +44,7 @@ pub struct Slots<K, T> {
 
 struct Entry<T> {
     generation: u32,
-    value: Option<T>,
+    value: Option<Box<T>>,
 }
 
 impl<K, T> Default for Slots<K, T> {
@@ -60,7 +63,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         let entry = &mut self.entries[slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
         let key = K::new(slot, entry.generation);
-        entry.value = Some(make(key));
+        entry.value = Some(Box::new(make(key)));
         key
     }
 
@@ -68,19 +71,26 @@ impl<K: SlotKey, T> Slots<K, T> {
     pub fn remove(&mut self, key: K) -> Option<T> {
         self.get(key)?;
         self.free.push(key.slot());
-        self.entries[key.slot() as usize].value.take()
+        self.entries[key.slot() as usize].value.take().map(|value| *value)
     }
 
     /// What `key` names, unless it is gone.
     pub fn get(&self, key: K) -> Option<&T> {
         let entry = self.entries.get(key.slot() as usize)?;
-        entry.value.as_ref().filter(|_| entry.generation == key.generation())
+        entry.value.as_deref().filter(|_| entry.generation == key.generation())
     }
 
     /// As [`Slots::get`], to change it.
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot() as usize)?;
-        entry.value.as_mut().filter(|_| entry.generation == key.generation())
+        entry.value.as_deref_mut().filter(|_| entry.generation == key.generation())
+    }
+
+    /// Asks the core for the first `bytes` bytes of what is in `key`'s slot.
+    pub fn prefetch(&self, key: K, bytes: usize) {
+        if let Some(value) = self.entries.get(key.slot() as usize).and_then(|e| e.value.as_ref()) {
+            prefetch::<T>(value, bytes);
+        }
     }
 
     /// The key of what is in `slot`, if anything is.
@@ -94,7 +104,7 @@ impl<K: SlotKey, T> Slots<K, T> {
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.entries.iter().enumerate().filter_map(|(slot, entry)| {
             let key = K::new(slot as u32, entry.generation);
-            entry.value.as_ref().map(|value| (key, value))
+            entry.value.as_deref().map(|value| (key, value))
         })
     }
 

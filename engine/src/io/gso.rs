@@ -21,6 +21,8 @@ pub(super) struct Sender {
     /// Runs of this flush by local socket.
     queues: Vec<Vec<Run>>,
     headers: Vec<libc::mmsghdr>,
+    /// One for each header whose run lies in one piece.
+    spans: Vec<libc::iovec>,
     names: Vec<RawAddress>,
     controls: Vec<SegmentControl>,
     equal_runs: bool,
@@ -70,6 +72,7 @@ impl Sender {
             iovecs: Vec::new(),
             queues: vec![Vec::new(); sockets],
             headers: vec![header; BATCH_MESSAGES_MAX],
+            spans: vec![span(&[]); BATCH_MESSAGES_MAX],
             names: vec![RawAddress::EMPTY; BATCH_MESSAGES_MAX],
             controls: vec![SegmentControl([0; SegmentControl::SIZE]); BATCH_MESSAGES_MAX],
             equal_runs: kernel_version().is_none_or(takes_equal_runs),
@@ -119,10 +122,7 @@ impl Sender {
     /// Cuts the datagrams of one path into runs.
     fn queue(&mut self, egress: &Egress, path: PathId, target: UdpTarget) {
         let mut first = self.iovecs.len();
-        self.iovecs.extend(egress.datagrams(path).map(|datagram| libc::iovec {
-            iov_base: datagram.as_ptr().cast_mut().cast(),
-            iov_len: datagram.len(),
-        }));
+        self.iovecs.extend(egress.datagrams(path).map(span));
         let queue = &mut self.queues[usize::from(target.local)];
         while first < self.iovecs.len() {
             let rest = &self.iovecs[first..];
@@ -146,7 +146,7 @@ impl Sender {
         }
         let mut at = 0;
         while at < runs.len() {
-            // SAFETY: the headers from `at` on were filled above; names, controls and iovecs they point to belong to `self`,
+            // SAFETY: the headers from `at` on were filled above; names, controls, spans and iovecs they point to belong to `self`,
             // the payload to the egress that `flush` borrows, and none of them moves before this function ends.
             let taken = unsafe {
                 let headers = self.headers.as_mut_ptr().add(at);
@@ -186,8 +186,15 @@ impl Sender {
         let header = &mut self.headers[index].msg_hdr;
         header.msg_name = (&raw mut self.names[index]).cast();
         header.msg_namelen = run.target.address_len;
-        header.msg_iov = &raw mut self.iovecs[run.first];
-        header.msg_iovlen = run.count as _;
+        let iovecs = &mut self.iovecs[run.first..run.first + run.count];
+        // Datagrams that were written one after the other lie one after the other: one piece costs the kernel less than many.
+        match whole(iovecs) {
+            Some(span) => {
+                self.spans[index] = span;
+                (header.msg_iov, header.msg_iovlen) = (&raw mut self.spans[index], 1);
+            }
+            None => (header.msg_iov, header.msg_iovlen) = (iovecs.as_mut_ptr(), run.count as _),
+        }
         header.msg_control = std::ptr::null_mut();
         header.msg_controllen = 0;
         // PPPoE paths were seen to break on segment offload of a single datagram.
@@ -227,6 +234,21 @@ impl Sender {
             }
         }
     }
+}
+
+/// What the kernel is told of bytes to send.
+fn span(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+/// The datagrams of a run as one piece of memory, if they are one: all are as long as the first but the last, and later ones lie at
+/// higher addresses, so that there is no gap when the ends are as far apart as all are long.
+fn whole(run: &[libc::iovec]) -> Option<libc::iovec> {
+    let (first, last) = (run.first()?, run.last()?);
+    let bytes = (run.len() - 1) * first.iov_len + last.iov_len;
+    let ends_at = (last.iov_base as usize).checked_add(last.iov_len)?;
+    let is_whole = ends_at.checked_sub(first.iov_base as usize) == Some(bytes);
+    is_whole.then_some(libc::iovec { iov_base: first.iov_base, iov_len: bytes })
 }
 
 impl Tally {
@@ -363,6 +385,44 @@ mod tests {
         assert_eq!(pair.sizes(1), [7]);
         assert_eq!(pair.egress.sent.datagrams, 1);
         assert_eq!(pair.egress.drops.of(DropReason::SendRefused), 1);
+    }
+
+    #[test]
+    fn runs_in_one_piece_and_in_many_arrive_whole() {
+        for between in [0, 1, 7] {
+            let mut pair = pair();
+            let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let remote = other.local_addr().unwrap();
+            let route = Route { transport: Transport::Udp, local: 0, remote };
+            let aside = pair.paths.open(route, 1);
+            for number in 0..5 {
+                pair.egress.push(pair.path, &[number; 100]);
+                pair.egress.push(aside, &[0xFF; 100][..between]);
+            }
+            pair.egress.push(pair.path, &[5; 60]);
+            pair.flush();
+            let mut buffer = [0; 2048];
+            for number in 0..6 {
+                let len = pair.peer.recv(&mut buffer).unwrap();
+                assert_eq!(len, if number < 5 { 100 } else { 60 });
+                assert!(buffer[..len].iter().all(|&b| b == number), "{number}, {between} between");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_lies_without_gaps_is_one_piece() {
+        let memory = [0; 1000];
+        let run = |starts: &[(usize, usize)]| {
+            let spans: Vec<_> =
+                starts.iter().map(|&(at, len)| span(&memory[at..at + len])).collect();
+            whole(&spans).map(|span| span.iov_len)
+        };
+        assert_eq!(run(&[(0, 100), (100, 100), (200, 50)]), Some(250));
+        assert_eq!(run(&[(40, 70)]), Some(70));
+        assert_eq!(run(&[(0, 100), (101, 100)]), None);
+        assert_eq!(run(&[(0, 100), (100, 100), (300, 100)]), None);
+        assert_eq!(run(&[]), None);
     }
 
     #[test]

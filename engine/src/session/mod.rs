@@ -39,29 +39,32 @@ use plain::PlainRtp;
 pub use timers::{Due, Surroundings, Timeouts};
 
 /// One peer's connection.
+///
+/// Its fields stand in memory as they stand here: what every packet to the peer needs comes first.
+#[repr(C)]
 pub struct Session {
+    phase: Phase,
+    /// The handle of the route that media takes: the nominated one, before nomination the first that was validated.
+    path: Option<PathId>,
+    stats: Stats,
+    /// What it gets.
+    pub sender: Sender,
     /// Its number.
     pub id: SessionId,
     /// Its call.
     pub call: CallId,
-    phase: Phase,
+    timers: timers::Timers,
     ice: IceLiteAgent,
     /// The ufrags under which the shard knows us.
     ufrags: Vec<String>,
     remote: Option<RemoteParams>,
     /// Validated routes and the handles to send on them.
     routes: Vec<(Route, PathId)>,
-    /// The handle of the route that media takes: the nominated one, before nomination the first that was validated.
-    path: Option<PathId>,
     /// What it publishes.
     pub receiver: Receiver,
-    /// What it gets.
-    pub sender: Sender,
     /// The SSRC we report under. Source: RFC 3550 §6.4.
     ssrc: Ssrc,
     cname: String,
-    timers: timers::Timers,
-    stats: Stats,
     /// Its data channels, if it may have any.
     data: data::Data,
     /// What the shard spends on its handshake.
@@ -109,6 +112,9 @@ pub struct CheckOutcome {
 }
 
 impl Session {
+    /// Bytes at the front of a session that sending takes.
+    pub const HOT_BYTES: usize = std::mem::offset_of!(Self, id);
+
     /// Makes a session that waits for checks.
     pub fn new(
         now: Instant,

@@ -17,6 +17,7 @@ use crate::command_error::CommandError;
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::egress::Egress;
 use crate::ids::{ExtSeqNum, LegId, PayloadType, RtpTime, SeqNum, Ssrc, TrackKey};
+use crate::prefetch::prefetch;
 use crate::route::PathId;
 use crate::rtp::outbound::OutboundStream;
 use crate::rtp::resend::ResendLimiter;
@@ -51,6 +52,8 @@ pub struct Leg {
     mid: crate::ids::Mid,
     rtx: Option<RtxStream>,
     payload_types: Vec<PayloadMap>,
+    /// The one of them that was used last: most legs carry one.
+    latest_map: Option<PayloadMap>,
     extensions: ExtensionMap,
     rewriter: Rewriter,
     resend: ResendLimiter,
@@ -154,6 +157,7 @@ impl Sender {
             mid: params.mid,
             rtx: params.rtx_ssrc.map(|ssrc| RtxStream { ssrc, next: first_index(rng) }),
             payload_types: params.payload_types,
+            latest_map: None,
             extensions: params.extensions,
             rewriter: Rewriter::new(first_index(rng)),
             resend: ResendLimiter::new(),
@@ -213,6 +217,13 @@ impl Sender {
     /// The leg at `position`.
     pub fn leg_mut(&mut self, position: u32) -> Option<&mut Leg> {
         self.legs.get_mut(position as usize)?.as_mut()
+    }
+
+    /// Asks the core for what sending on the leg at `position` takes.
+    pub fn prefetch(&self, position: u32) {
+        if let Some(leg) = self.legs.get(position as usize) {
+            prefetch(leg, size_of::<Leg>());
+        }
     }
 
     /// Every leg with its position.
@@ -409,8 +420,12 @@ impl Leg {
         Kind { extensions: self.extensions, mid_len, is_numbered, padding_max }
     }
 
-    fn payload_map(&self, from: PayloadType) -> Option<PayloadMap> {
-        self.payload_types.iter().copied().find(|map| map.from == from)
+    fn payload_map(&mut self, from: PayloadType) -> Option<PayloadMap> {
+        if self.latest_map.is_none_or(|map| map.from != from) {
+            let found = self.payload_types.iter().copied().find(|map| map.from == from)?;
+            self.latest_map = Some(found);
+        }
+        self.latest_map
     }
 }
 

@@ -9,9 +9,6 @@ pub const STAGED_PACKETS: usize = DATAGRAMS;
 /// Bytes of these packets. Beyond it they are forwarded before the next datagram is read.
 pub const STAGED_BYTES: usize = 256 << 10;
 
-/// Legs written before it is looked whether to send.
-pub const LEGS: usize = 16;
-
 /// Datagrams taken from each other shard in one turn.
 pub const STEERED: usize = 512;
 

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use super::mailbox::Report;
 use super::stage::{Stage, Staged};
-use super::{Shard, budget, send};
+use super::{Shard, send};
 use crate::call::fanout;
 use crate::call::table::ForwardTable;
 use crate::clock::{self, Instant};
@@ -17,7 +17,7 @@ use crate::io::Network;
 use crate::session::Session;
 use crate::session::blocks::{Blocks, GROUP_MAX};
 use crate::session::feedback::Wishes;
-use crate::session::outbound::Group;
+use crate::session::outbound::{Group, Written};
 use crate::session::plain::PlainRtp;
 
 /// What is known of a plain packet beside its bytes.
@@ -173,33 +173,32 @@ impl Shard {
         let tally = &mut self.tallies[track.tally.index()];
         let is_timed = tally.times_one_of(packets.len()) && !track.legs.is_empty();
         let mut took = Duration::ZERO;
+        let mut written = Written::default();
         let mut blocks = Blocks::new();
-        for legs in track.legs.chunks(budget::LEGS) {
+        let padding_max = self.config.padding_bytes_max;
+        let mut group = Group { now, packets, blocks: &mut blocks, padding_max };
+        let mut at = 0;
+        while at < track.legs.len() {
             let begun = is_timed.then(clock::now);
-            let mut group = Group {
-                now,
-                packets,
-                blocks: &mut blocks,
-                padding_max: self.config.padding_bytes_max,
-            };
-            let written = fanout::forward(
+            at = fanout::forward(
                 &mut group,
                 layer,
-                legs,
+                &track.legs,
+                at,
                 &mut self.sessions,
                 &mut self.egress,
-                &mut self.drops,
+                (&mut written, &mut self.drops),
             );
             took += begun.map_or(Duration::ZERO, |begun| clock::now().since(begun));
-            tally.packets_out += written.packets;
-            tally.bytes_out += written.bytes;
-            self.counters.rtp_packets_out += written.packets;
-            self.counters.rtp_bytes_out += written.bytes;
             if self.egress.is_ripe() {
                 let counted = (&mut self.counters, &mut self.drops);
                 send(&mut self.egress, &mut self.closing_paths, counted, network);
             }
         }
+        tally.packets_out += written.packets;
+        tally.bytes_out += written.bytes;
+        self.counters.rtp_packets_out += written.packets;
+        self.counters.rtp_bytes_out += written.bytes;
         if is_timed {
             tally.forward_times.observe(took / packets.len() as u32);
         }
