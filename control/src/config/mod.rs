@@ -473,6 +473,10 @@ impl Settings {
                 _ => BackendChoice::Auto,
             },
             socket_buffer_bytes: count("engine.socket_buffer_bytes"),
+            batch_window: self
+                .value("engine.batch_window_us")
+                .and_then(|value| keys::batch_window(value).ok().flatten())
+                .unwrap_or(defaults.batch_window),
             history_packets,
             sessions_max: count("limits.sessions_per_shard"),
             connect_timeout: seconds("engine.connect_timeout_s"),
