@@ -17,7 +17,7 @@ use sluice_engine::io::mmsg::Mmsg;
 use sluice_engine::io::pin::{allowed_cores, pin_to};
 use sluice_engine::io::socket::{BindError, bind_all};
 use sluice_engine::io::uring::Uring;
-use sluice_engine::io::{Network, Wake};
+use sluice_engine::io::{Network, Wake, Window};
 use sluice_engine::route::{PathId, Route};
 
 struct Load {
@@ -87,7 +87,7 @@ fn measure<N: Network>(
     let (start, cpu_start) = (clock::now(), thread_cpu());
     let (mut datagrams, mut turns) = (0_u64, 0_u64);
     while !done.load(Ordering::Acquire) {
-        network.wait(Some(Duration::from_millis(100)));
+        network.wait(Some(Duration::from_millis(100)), Window::NONE);
         turns += 1;
         while network.receive(64) > 0 {
             while let Some((route, bytes)) = network.next_datagram() {

@@ -22,6 +22,10 @@ counters! {
     turns,
     /// Microseconds that turns took, sleeping excluded
     busy_us,
+    /// Waits for something to arrive or to be due
+    wakes,
+    /// Microseconds that waits let datagrams lie at most for others to join them, summed over all waits
+    collect_window_us,
     /// Datagrams received
     datagrams_in,
     /// Bytes of datagrams received

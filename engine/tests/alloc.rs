@@ -28,7 +28,7 @@ use sluice_engine::ids::{
     CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
     TrackId,
 };
-use sluice_engine::io::{Network, Stream};
+use sluice_engine::io::{Network, Stream, Window};
 use sluice_engine::route::{PathId, Route, Transport};
 use sluice_engine::session::params::{
     CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
@@ -185,7 +185,7 @@ impl Network for Still {
         egress.clear();
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>) {}
+    fn wait(&mut self, _timeout: Option<Duration>, _window: Window) {}
 
     fn release_stream(&mut self, _route: Route) -> Option<Stream> {
         None

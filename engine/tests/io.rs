@@ -17,7 +17,7 @@ use sluice_engine::io::socket::{ShardSockets, bind_all};
 use sluice_engine::io::tcp::TcpLimits;
 use sluice_engine::io::uring::Uring;
 use sluice_engine::io::wake::EventWake;
-use sluice_engine::io::{Network, Wake};
+use sluice_engine::io::{Network, Wake, Window};
 use sluice_engine::route::{PathId, Route, Transport};
 
 /// A back-end as the tests make it.
@@ -71,6 +71,9 @@ for_each_backend! {
     a_wait_ends_with_its_timeout
     a_wait_ends_when_woken_from_another_thread
     a_wait_ends_with_data
+    a_window_lets_what_is_there_lie_for_others
+    a_window_begins_with_the_first_arrival
+    a_window_does_not_outlast_itself
     nothing_is_lost_when_drained_between_bursts
     a_burst_beyond_all_buffers_is_read_whole
     frames_survive_any_segmentation
@@ -126,7 +129,7 @@ impl<N: Backend> Shard<N> {
 
     /// One turn: sleeps at most a moment, then hands out all that came.
     fn turn(&mut self, datagrams: &mut Vec<(Route, Vec<u8>)>) {
-        self.network.wait(Some(Duration::from_millis(20)));
+        self.network.wait(Some(Duration::from_millis(20)), Window::NONE);
         while self.network.receive(64) > 0 {
             while let Some((route, bytes)) = self.network.next_datagram() {
                 datagrams.push((route, bytes.to_vec()));
@@ -331,7 +334,7 @@ fn the_budget_holds_within_joined_input<N: Backend>() {
     let (start, mut numbers) = (clock::now(), Vec::new());
     while numbers.len() < 25 {
         assert!(clock::now().since(start) < PATIENCE);
-        to.network.wait(Some(Duration::from_millis(20)));
+        to.network.wait(Some(Duration::from_millis(20)), Window::NONE);
         let promised = to.network.receive(10);
         assert!(promised <= 10);
         let before = numbers.len();
@@ -411,13 +414,13 @@ fn a_closed_path_sends_what_was_written_and_then_nothing<N: Backend>() {
 fn a_wait_ends_with_its_timeout<N: Backend>() {
     let mut shard = Shard::<N>::start();
     // The first may end early, for what the back-end does when it starts.
-    shard.network.wait(Some(Duration::from_millis(1)));
+    shard.network.wait(Some(Duration::from_millis(1)), Window::NONE);
     let start = clock::now();
-    shard.network.wait(Some(Duration::from_millis(30)));
+    shard.network.wait(Some(Duration::from_millis(30)), Window::NONE);
     let slept = clock::now().since(start);
     assert!(slept >= Duration::from_millis(29) && slept < PATIENCE, "{slept:?}");
     let start = clock::now();
-    shard.network.wait(Some(Duration::ZERO));
+    shard.network.wait(Some(Duration::ZERO), Window::NONE);
     assert!(clock::now().since(start) < Duration::from_millis(500));
 }
 
@@ -433,14 +436,14 @@ fn a_wait_ends_when_woken_from_another_thread<N: Backend>() {
         });
         let start = clock::now();
         while !asked.load(std::sync::atomic::Ordering::Acquire) {
-            shard.network.wait(Some(PATIENCE));
+            shard.network.wait(Some(PATIENCE), Window::NONE);
         }
         assert!(clock::now().since(start) < PATIENCE, "a wake was lost");
         waker.join().unwrap();
     }
     shard.wake.wake();
     shard.wake.wake();
-    shard.network.wait(None);
+    shard.network.wait(None, Window::NONE);
 }
 
 fn a_wait_ends_with_data<N: Backend>() {
@@ -453,13 +456,86 @@ fn a_wait_ends_with_data<N: Backend>() {
         let start = clock::now();
         let mut received = 0;
         while received == 0 {
-            shard.network.wait(Some(PATIENCE));
+            shard.network.wait(Some(PATIENCE), Window::NONE);
             received = shard.network.receive(8);
         }
         assert!(clock::now().since(start) < PATIENCE);
         assert!(shard.network.next_datagram().is_some());
         thread.join().unwrap();
     }
+}
+
+fn a_window_lets_what_is_there_lie_for_others<N: Backend>() {
+    let mut shard = Shard::<N>::start();
+    let address = shard.udp[0];
+    let peer = peer(address);
+    let rest = Duration::from_millis(50);
+    for round in 0..3 {
+        peer.send_to(b"first", address).unwrap();
+        let sender = peer.try_clone().unwrap();
+        let thread = std::thread::spawn(move || sender.send_to(b"second", address).unwrap());
+        let start = clock::now();
+        shard.network.wait(Some(PATIENCE), Window { rest, whole: rest });
+        let waited = clock::now().since(start);
+        thread.join().unwrap();
+        // The first wait may end early, for what the back-end does when it starts.
+        assert!(round == 0 || waited >= rest && waited < PATIENCE, "{waited:?}");
+        let mut received = 0;
+        while received < 2 {
+            shard.network.receive(8);
+            while shard.network.next_datagram().is_some() {
+                received += 1;
+            }
+        }
+    }
+}
+
+fn a_window_begins_with_the_first_arrival<N: Backend>() {
+    let mut shard = Shard::<N>::start();
+    let address = shard.udp[0];
+    let peer = peer(address);
+    let whole = Duration::from_millis(50);
+    let window = Window { rest: Duration::from_micros(1), whole };
+    // Now and then the datagram is there before the wait begins, and is not waited with.
+    let is_late = |_| {
+        let sender = peer.try_clone().unwrap();
+        let start = clock::now();
+        let thread = std::thread::spawn(move || sender.send_to(b"x", address).unwrap());
+        shard.network.wait(Some(PATIENCE), window);
+        let waited = clock::now().since(start);
+        thread.join().unwrap();
+        while shard.network.receive(8) > 0 {
+            while shard.network.next_datagram().is_some() {}
+        }
+        assert!(waited < PATIENCE);
+        waited >= whole
+    };
+    assert!((0..100).any(is_late), "no wait collected");
+}
+
+fn a_window_does_not_outlast_itself<N: Backend>() {
+    let mut shard = Shard::<N>::start();
+    let window = Window { rest: Duration::from_millis(2), whole: PATIENCE };
+    shard.network.wait(Some(Duration::ZERO), window);
+    // Nothing comes: the timeout ends the wait, not the window, and neither does a wake begin one.
+    let start = clock::now();
+    shard.network.wait(Some(Duration::from_millis(40)), window);
+    let waited = clock::now().since(start);
+    assert!(waited >= Duration::from_millis(39) && waited < PATIENCE, "{waited:?}");
+    for _ in 0..10 {
+        let wake = Arc::clone(&shard.wake);
+        let start = clock::now();
+        let waker = std::thread::spawn(move || wake.wake());
+        shard.network.wait(None, window);
+        assert!(clock::now().since(start) < PATIENCE);
+        waker.join().unwrap();
+    }
+    let start = clock::now();
+    shard.network.wait(Some(Duration::ZERO), window);
+    assert!(
+        clock::now().since(start) < Duration::from_millis(500),
+        "what is due waits for the rest alone"
+    );
 }
 
 fn nothing_is_lost_when_drained_between_bursts<N: Backend>() {
@@ -546,7 +622,7 @@ fn many_frames_in_one_segment_respect_the_budget<N: Backend>() {
     let (start, mut numbers) = (clock::now(), Vec::new());
     while numbers.len() < 3000 {
         assert!(clock::now().since(start) < PATIENCE);
-        shard.network.wait(Some(Duration::from_millis(20)));
+        shard.network.wait(Some(Duration::from_millis(20)), Window::NONE);
         let promised = shard.network.receive(7);
         assert!(promised <= 7);
         while let Some((_, datagram)) = shard.network.next_datagram() {
@@ -608,7 +684,7 @@ fn a_connection_moves_between_shards_within_a_frame<N: Backend>() {
     let start = clock::now();
     while a.network.receive(64) < 2 {
         assert!(clock::now().since(start) < PATIENCE);
-        a.network.wait(Some(Duration::from_millis(20)));
+        a.network.wait(Some(Duration::from_millis(20)), Window::NONE);
     }
     let (route, datagram) = a.network.next_datagram().unwrap();
     assert_eq!(datagram, numbered(0, 50));

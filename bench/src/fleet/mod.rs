@@ -23,7 +23,7 @@ use std::time::Duration;
 use sluice_engine::clock::{self, Instant, NtpTime, WallClock};
 use sluice_engine::dtls::Identity;
 use sluice_engine::egress::Egress;
-use sluice_engine::io::{Network, Wake};
+use sluice_engine::io::{Network, Wake, Window};
 use sluice_engine::route::{PathId, Route, Transport};
 use sluice_engine::wire::classify::{Kind, classify};
 use sluice_engine::wire::rtp::RtpView;
@@ -247,7 +247,7 @@ impl Fleet {
         if let Some(Reverse((due, ..))) = self.due.peek() {
             wake_at = wake_at.min(*due);
         }
-        self.network.wait(Some(wake_at.since(clock::now())));
+        self.network.wait(Some(wake_at.since(clock::now())), Window::NONE);
         self.send_due();
         while self.network.receive(BATCH) > 0 {
             self.take_datagrams();

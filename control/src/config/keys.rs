@@ -2,6 +2,8 @@
 //! reader, the environment, the flags, the printed sample and `docs/configuration.md` are all made
 //! from it.
 
+use std::time::Duration;
+
 use super::overrides::{HostOverride, PortOverride};
 use super::value::{Kind, Value};
 
@@ -360,6 +362,18 @@ pub const KEYS: &[Key] = &[
         )
         .check(|v| one_of("Backend", v, &["auto", "uring", "mmsg"])),
     Key::new(
+        "engine.batch_window_us",
+        "SLUICE_ENGINE_BATCH_WINDOW_US",
+        Kind::TextOrInt,
+        r#""auto""#,
+    )
+    .doc(
+        "The longest that a datagram waits for others before one wake-up serves them all, \
+                 microseconds, 0 to 1000; `auto` is 500. Each shard finds its own time below it by its \
+                 load: none while it has little to do. 0 switches waiting off.",
+    )
+    .check(|v| batch_window(v).map(|_| ())),
+    Key::new(
         "engine.socket_buffer_bytes",
         "SLUICE_ENGINE_SOCKET_BUFFER_BYTES",
         Kind::Int,
@@ -499,6 +513,26 @@ fn host_port_override(value: &Value) -> Result<(), String> {
     match value.as_int() {
         Some(port) => PortOverride::port(port).map(|_| ()),
         None => PortOverride::parse(value.as_text().unwrap_or("")).map(|_| ()),
+    }
+}
+
+/// Reads `engine.batch_window_us`; nothing for `auto`.
+///
+/// # Errors
+/// What would be right.
+pub(super) fn batch_window(value: &Value) -> Result<Option<Duration>, String> {
+    let text = value.as_text().unwrap_or("");
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match value.as_int().or_else(|| text.parse().ok()) {
+        Some(us @ 0..=1000) => Ok(Some(Duration::from_micros(us.unsigned_abs()))),
+        _ => {
+            let given = value.as_int().map_or_else(|| format!("{text:?}"), |n| n.to_string());
+            Err(format!(
+                "invalid BatchWindow value: {given} is neither \"auto\" nor a number from 0 to 1000"
+            ))
+        }
     }
 }
 

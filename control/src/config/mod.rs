@@ -473,6 +473,10 @@ impl Settings {
                 _ => BackendChoice::Auto,
             },
             socket_buffer_bytes: count("engine.socket_buffer_bytes"),
+            batch_window: self
+                .value("engine.batch_window_us")
+                .and_then(|value| keys::batch_window(value).ok().flatten())
+                .unwrap_or(defaults.batch_window),
             history_packets,
             padding_bytes_max: u8::try_from(self.int("engine.padding_bytes_max")).unwrap_or(0),
             sessions_max: count("limits.sessions_per_shard"),

@@ -344,10 +344,12 @@ fn our_own_keys_reach_what_they_are_for() {
         ("SLUICE_API_HTTP_HEADER_TIMEOUT_S", "20"),
         ("SLUICE_API_HTTP_BODY_TIMEOUT_S", "21"),
         ("RTCD_RTC_NACKBUFFERSIZE", "4096"),
+        ("SLUICE_ENGINE_BATCH_WINDOW_US", "250"),
     ]);
     settings.apply_environment(variables).expect("valid");
     let config = settings.finish().expect("valid");
     let engine = &config.engine;
+    assert_eq!(engine.batch_window, Duration::from_micros(250));
     let layers = &engine.layers;
     assert_eq!((layers.low_bps, layers.high_bps), (300_000, 3_000_000));
     assert_eq!((layers.estimate_max_bps, layers.back_off), (4_000_000, Duration::from_secs(7)));
@@ -372,6 +374,9 @@ fn our_own_keys_reach_what_they_are_for() {
         ("engine.shards", "1025"),
         ("engine.backend", "dpdk"),
         ("engine.history_packets", "100"),
+        ("engine.batch_window_us", "1001"),
+        ("engine.batch_window_us", "-1"),
+        ("engine.batch_window_us", "always"),
         ("rtc.advertise_loopback", "sometimes"),
         ("api.native.token", "short"),
         ("api.native.token", "with spaces in the middle"),

@@ -14,7 +14,7 @@ use super::poller::{Poller, READ, no_events};
 use super::socket::ShardSockets;
 use super::tcp::{Tcp, TcpCounters, TcpLimits};
 use super::wake::EventWake;
-use super::{Network, Stream};
+use super::{Network, Stream, Window};
 use crate::clock::{self, NtpTime};
 use crate::egress::Egress;
 use crate::route::{PathId, Route, Transport};
@@ -48,6 +48,8 @@ struct Inbox {
     messages: Vec<Message>,
     /// Index of the message that is handed out.
     at: usize,
+    /// Datagrams not handed out.
+    waiting: usize,
     /// Slots of memory that this batch has filled.
     filled: usize,
 }
@@ -106,16 +108,37 @@ impl Mmsg {
         Ok((network, wake))
     }
 
-    /// Asks epoll what is readable.
-    fn poll(&mut self, timeout: Option<Duration>) {
+    /// Asks epoll what is readable; says whether something is.
+    fn poll(&mut self, timeout: Option<Duration>) -> bool {
         let mut events = no_events::<32>();
-        for event in self.poller.wait(&mut events, timeout) {
+        let events = self.poller.wait(&mut events, timeout);
+        for event in events {
             match event.u64 {
                 TOKEN_WAKE => self.wake.drain(),
                 TOKEN_TCP => self.tcp_ready = true,
                 token => self.readable[token as usize] = true,
             }
         }
+        !events.is_empty()
+    }
+
+    /// Sleeps as [`Network::wait`] with a window; says whether epoll was asked after that.
+    fn collect(&mut self, timeout: Option<Duration>, window: Window) -> bool {
+        let came = self.poll(Some(Duration::ZERO));
+        if !window.rest.is_zero() {
+            doze(window.rest);
+            if came || self.poll(Some(Duration::ZERO)) {
+                return !came;
+            }
+        } else if came {
+            return true;
+        }
+        self.poll(timeout.map(|timeout| timeout.saturating_sub(window.rest)));
+        let late = self.readable.contains(&true);
+        if late {
+            doze(window.whole);
+        }
+        !late
     }
 
     /// Reads sockets that may have datagrams, each its share of at most `messages_max` messages.
@@ -142,7 +165,7 @@ impl Mmsg {
 
 impl Network for Mmsg {
     fn receive(&mut self, budget: usize) -> usize {
-        let mut waiting = self.inbox.waiting() + self.tcp.waiting();
+        let mut waiting = self.inbox.waiting + self.tcp.waiting();
         if waiting == 0 {
             if !std::mem::take(&mut self.polled) {
                 self.poll(Some(Duration::ZERO));
@@ -152,7 +175,7 @@ impl Network for Mmsg {
             if std::mem::take(&mut self.tcp_ready) || self.tcp.is_due() {
                 self.tcp.collect(clock::now());
             }
-            waiting = self.inbox.waiting() + self.tcp.waiting();
+            waiting = self.inbox.waiting + self.tcp.waiting();
         }
         self.allowed = waiting.min(budget);
         self.allowed
@@ -193,16 +216,22 @@ impl Network for Mmsg {
         self.sender.flush(egress, &mut self.paths, &self.sockets, &mut self.tcp);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) {
-        let busy = self.inbox.waiting() + self.tcp.waiting() > 0 || self.readable.contains(&true);
+    fn wait(&mut self, timeout: Option<Duration>, window: Window) {
+        let busy = self.inbox.waiting + self.tcp.waiting() > 0 || self.readable.contains(&true);
         if !busy && self.wake.may_sleep() {
             let timeout = self.tcp.shorten(timeout);
-            self.poll(timeout);
+            self.polled = match window {
+                Window::NONE => {
+                    self.poll(timeout);
+                    true
+                }
+                window => self.collect(timeout, window),
+            };
             self.wake.woke();
         } else {
             self.poll(Some(Duration::ZERO));
+            self.polled = true;
         }
-        self.polled = true;
     }
 
     fn release_stream(&mut self, route: Route) -> Option<Stream> {
@@ -227,6 +256,7 @@ impl Inbox {
             controls: vec![ControlRoom([0; ControlRoom::SIZE]); MESSAGES_MAX],
             messages: Vec::with_capacity(MESSAGES_MAX),
             at: 0,
+            waiting: 0,
             filled: 0,
         }
     }
@@ -234,12 +264,8 @@ impl Inbox {
     fn clear(&mut self) {
         self.messages.clear();
         self.at = 0;
+        self.waiting = 0;
         self.filled = 0;
-    }
-
-    /// Datagrams not handed out.
-    fn waiting(&self) -> usize {
-        self.messages[self.at..].iter().map(Message::datagrams).sum()
     }
 
     fn next(&mut self) -> Option<(Route, &mut [u8])> {
@@ -247,6 +273,7 @@ impl Inbox {
             let message = self.messages.get_mut(self.at)?;
             let route = message.route;
             if let Some(range) = message.take() {
+                self.waiting -= 1;
                 return Some((route, &mut self.memory[range]));
             }
             self.at += 1;
@@ -288,8 +315,16 @@ impl Inbox {
             }
             let route = Route { transport: Transport::Udp, local, remote };
             let len = self.headers[index].msg_len as usize;
-            self.messages.push(Message::new(route, index * STRIDE, len, read_control(header)));
+            let message = Message::new(route, index * STRIDE, len, read_control(header));
+            self.waiting += message.datagrams();
+            self.messages.push(message);
         }
         received
     }
+}
+
+/// Sleeps, whatever comes.
+fn doze(time: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "this is Network::wait")]
+    std::thread::sleep(time);
 }

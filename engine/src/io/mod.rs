@@ -63,9 +63,9 @@ pub trait Network {
     /// Sends all that `egress` holds and empties it. What the kernel took is counted in `egress.sent`, the rest in `egress.drops`.
     fn flush(&mut self, egress: &mut Egress);
 
-    /// Sleeps until a datagram may be there, the waker was used, or `timeout` passed; `None` waits without end.
-    /// May return early.
-    fn wait(&mut self, timeout: Option<Duration>);
+    /// Sleeps until a datagram may be there, the waker was used, or `timeout` passed; `None` waits without end. With a `window`
+    /// it sleeps on for that long, whatever comes or is due meanwhile. May return early.
+    fn wait(&mut self, timeout: Option<Duration>, window: Window);
 
     /// Takes a TCP connection out of this back-end, with what it has read and not handed out, so that another shard can own it.
     ///
@@ -77,6 +77,20 @@ pub trait Network {
     /// # Errors
     /// The shard has as many connections as it may, or the kernel refused to watch the connection: it is closed.
     fn adopt_stream(&mut self, stream: Stream) -> io::Result<Route>;
+}
+
+/// How long a wait lets datagrams lie for others to join them, so that one turn serves them together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Window {
+    /// From the beginning of the wait, for what was there before it or comes in this time.
+    pub rest: Duration,
+    /// From the first datagram's arrival, when none came within `rest`.
+    pub whole: Duration,
+}
+
+impl Window {
+    /// The first arrival ends the wait.
+    pub const NONE: Self = Self { rest: Duration::ZERO, whole: Duration::ZERO };
 }
 
 /// A TCP connection between two owners.

@@ -4,9 +4,9 @@ use std::io;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use super::Network;
 use super::socket::ShardSockets;
 use super::uring::Uring;
+use super::{Network, Window};
 use crate::clock;
 use crate::config::BackendChoice;
 
@@ -68,7 +68,7 @@ fn try_uring() -> io::Result<()> {
             if clock::now().since(start) > PATIENCE {
                 return Err(io::Error::other("a multishot receive did not complete"));
             }
-            network.wait(Some(Duration::from_millis(50)));
+            network.wait(Some(Duration::from_millis(50)), Window::NONE);
         }
         let came = network.next_datagram().is_some_and(|(_, bytes)| bytes == datagram);
         if !came || !network.is_receiving() {

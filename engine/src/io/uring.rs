@@ -21,7 +21,7 @@ use super::path::{PathTable, Target};
 use super::socket::ShardSockets;
 use super::tcp::{Tcp, TcpCounters, TcpLimits};
 use super::wake::EventWake;
-use super::{Network, Stream};
+use super::{Network, Stream, Window};
 use crate::clock::{self, Instant, NtpTime};
 use crate::egress::Egress;
 use crate::route::{PathId, Route, Transport};
@@ -34,6 +34,8 @@ pub struct Uring {
     /// What the kernel reads of a receive's form; the same for all sockets.
     form: Box<libc::msghdr>,
     receivers: Vec<Receiver>,
+    /// Whether each of them is armed.
+    all_armed: bool,
     sockets: Vec<UdpSocket>,
     wake: Arc<EventWake>,
     wake_armed: bool,
@@ -60,6 +62,8 @@ struct Inbox {
     messages: Vec<Received>,
     /// Index of the message that is handed out.
     at: usize,
+    /// Datagrams not handed out.
+    waiting: usize,
 }
 
 /// A message and the buffer it lies in.
@@ -116,6 +120,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 const TEARDOWN_ROUNDS: usize = 32;
 const TEARDOWN_WAIT: Duration = Duration::from_millis(10);
 
+/// Completions that a wait is never given: it ends by its time.
+const MORE_THAN_COMES: usize = COMPLETIONS as usize;
+
+/// A timeout that is none.
+const FOREVER: Duration = Duration::from_secs(1 << 24);
+
+/// Time that the kernel takes at the end of a wait to read what came. A wait that took longer beyond its least time slept on.
+const READING: Duration = Duration::from_micros(50);
+
 const _: () = assert!(PAYLOAD_START + MESSAGE_BYTES_MAX <= STRIDE && STRIDE.is_multiple_of(64));
 const _: () = assert!(RawAddress::SIZE <= NAME_BYTES && BUFFERS.is_power_of_two());
 
@@ -152,9 +165,10 @@ impl Uring {
         let wake = Arc::new(EventWake::new()?);
         let mut network = Self {
             ring,
-            inbox: Inbox { buffers, messages, at: 0 },
+            inbox: Inbox { buffers, messages, at: 0, waiting: 0 },
             form,
             receivers: vec![Receiver { armed: false, after: None }; sockets.udp.len()],
+            all_armed: false,
             wake: Arc::clone(&wake),
             wake_armed: false,
             tcp: Tcp::new(sockets.tcp, limits)?,
@@ -172,7 +186,7 @@ impl Uring {
 
     /// Whether a multishot receive is under way on every socket.
     pub(super) fn is_receiving(&self) -> bool {
-        self.receivers.iter().all(|receiver| receiver.armed)
+        self.all_armed
     }
 
     /// Queues every receive and poll that is not under way.
@@ -185,6 +199,9 @@ impl Uring {
             let poll = opcode::PollAdd::new(Fd(self.tcp.fd()), libc::POLLIN as u32);
             self.tcp_armed = self.queue(&poll.build().user_data(TOKEN_TCP));
         }
+        if self.all_armed {
+            return;
+        }
         for local in 0..self.receivers.len() {
             let receiver = self.receivers[local];
             if receiver.armed || receiver.after.is_some_and(|after| clock::now() < after) {
@@ -195,6 +212,7 @@ impl Uring {
             let armed = self.queue(&receive.build().user_data(local as u64));
             self.receivers[local] = Receiver { armed, after: None };
         }
+        self.all_armed = self.receivers.iter().all(|receiver| receiver.armed);
     }
 
     /// Queues a submission; false when there is no room even after submitting what waits.
@@ -223,6 +241,75 @@ impl Uring {
         };
     }
 
+    /// Submits what is queued and sleeps for `time`, whatever completes.
+    fn doze(&mut self, time: Duration) {
+        let limit = Timespec::from(time);
+        let args = SubmitArgs::new().timespec(&limit);
+        let _ = self.ring.submitter().submit_with_args(MORE_THAN_COMES, &args);
+    }
+
+    /// Submits what is queued and sleeps for `rest`, and if nothing completed in it, until something does or `timeout`,
+    /// which is longer, passed.
+    fn doze_and_wait(&mut self, rest: Duration, timeout: Option<Duration>) {
+        if rest.is_zero() {
+            return self.enter(timeout);
+        }
+        if !self.ring.params().is_feature_min_timeout() {
+            // Kernels before 6.12.
+            self.doze(rest);
+            if !self.has_news() {
+                self.enter(timeout.map(|timeout| timeout.saturating_sub(rest)));
+            }
+            return;
+        }
+        // Without a timeout the kernel takes the least wait for the longest.
+        let limit = Timespec::from(timeout.unwrap_or(FOREVER));
+        let rest_us = u32::try_from(rest.as_micros()).unwrap_or(u32::MAX);
+        let args = SubmitArgs::new().min_wait_usec(rest_us).timespec(&limit);
+        let _ = self.ring.submitter().submit_with_args(MORE_THAN_COMES, &args);
+    }
+
+    /// Sleeps as [`Network::wait`] with a window.
+    fn collect(&mut self, timeout: Option<Duration>, window: Window) {
+        let is_short = timeout.is_some_and(|timeout| timeout <= window.rest);
+        if is_short || self.has_news() {
+            if !window.rest.is_zero() {
+                self.doze(window.rest);
+            }
+            return;
+        }
+        let start = clock::now();
+        self.doze_and_wait(window.rest, timeout);
+        if clock::now().since(start) < window.rest + READING {
+            return;
+        }
+        self.complete();
+        if self.inbox.waiting > 0 {
+            self.doze(window.whole);
+            self.complete();
+        }
+    }
+
+    /// The timeout, or an earlier moment at which the back-end itself has something to do.
+    fn shorten(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let timeout = self.tcp.shorten(timeout);
+        if self.all_armed {
+            return timeout;
+        }
+        let retry = self.receivers.iter().filter_map(|receiver| receiver.after).min();
+        let retry = retry.map(|after| after.since(clock::now()));
+        timeout.into_iter().chain(retry).min()
+    }
+
+    /// Whether something completed, or would when the kernel is asked.
+    fn has_news(&mut self) -> bool {
+        let behind = {
+            let submissions = self.ring.submission();
+            submissions.taskrun() || submissions.cq_overflow()
+        };
+        behind || !self.ring.completion().is_empty()
+    }
+
     /// Takes all completions.
     fn complete(&mut self) {
         let mut completions = self.ring.completion();
@@ -238,6 +325,7 @@ impl Uring {
                     let Some(receiver) = self.receivers.get_mut(local as usize) else { continue };
                     if !cqueue::more(entry.flags()) {
                         receiver.armed = false;
+                        self.all_armed = false;
                     }
                     if let Some(buffer) = cqueue::buffer_select(entry.flags()) {
                         let len = usize::try_from(entry.result()).unwrap_or(0);
@@ -263,18 +351,17 @@ impl Uring {
 
 impl Network for Uring {
     fn receive(&mut self, budget: usize) -> usize {
-        let mut waiting = self.inbox.waiting() + self.tcp.waiting();
-        if waiting == 0 {
+        // Only once all is handed out, so that a flood over UDP does not keep TCP waiting.
+        if self.inbox.waiting == 0 {
             self.inbox.recycle();
             self.arm();
             self.catch_up();
             self.complete();
-            if std::mem::take(&mut self.tcp_ready) || self.tcp.is_due() {
-                self.tcp.collect(clock::now());
-            }
-            waiting = self.inbox.waiting() + self.tcp.waiting();
         }
-        self.allowed = waiting.min(budget);
+        if self.tcp.waiting() == 0 && (std::mem::take(&mut self.tcp_ready) || self.tcp.is_due()) {
+            self.tcp.collect(clock::now());
+        }
+        self.allowed = (self.inbox.waiting + self.tcp.waiting()).min(budget);
         self.allowed
     }
 
@@ -313,8 +400,8 @@ impl Network for Uring {
         self.sender.flush(egress, &mut self.paths, &self.sockets, &mut self.tcp);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) {
-        if self.inbox.waiting() + self.tcp.waiting() > 0 {
+    fn wait(&mut self, timeout: Option<Duration>, window: Window) {
+        if self.inbox.waiting + self.tcp.waiting() > 0 {
             return;
         }
         self.inbox.recycle();
@@ -322,10 +409,10 @@ impl Network for Uring {
         if !self.wake.may_sleep() {
             return;
         }
-        let retry = self.receivers.iter().filter_map(|receiver| receiver.after).min();
-        let retry = retry.map(|after| after.since(clock::now()));
-        let timeout = self.tcp.shorten(timeout).into_iter().chain(retry).min();
-        self.enter(timeout);
+        match self.shorten(timeout) {
+            timeout if window == Window::NONE => self.enter(timeout),
+            timeout => self.collect(timeout, window),
+        }
         self.wake.woke();
     }
 
@@ -360,37 +447,39 @@ impl Inbox {
     /// Takes the buffer of a completed receive.
     fn take(&mut self, buffer: u16, len: usize, form: &libc::msghdr, local: u16) {
         match self.buffers.parse(buffer, len, form, local) {
-            Some(message) => self.messages.push(Received { message, buffer }),
+            Some(message) => {
+                self.waiting += message.datagrams();
+                self.messages.push(Received { message, buffer });
+            }
             None => self.buffers.give(buffer),
         }
     }
 
-    /// Datagrams not handed out.
-    fn waiting(&self) -> usize {
-        self.messages[self.at..].iter().map(|received| received.message.datagrams()).sum()
-    }
-
-    /// Gives the buffers of the last batch back to the kernel.
+    /// Forgets the last batch, all of which was handed out.
     fn recycle(&mut self) {
-        for received in self.messages.drain(..) {
+        for received in &self.messages[self.at..] {
             self.buffers.give(received.buffer);
         }
+        self.messages.clear();
         self.at = 0;
     }
 
     fn next(&mut self) -> Option<(Route, &mut [u8])> {
         loop {
             let received = self.messages.get_mut(self.at)?;
-            let route = received.message.route;
+            let (route, buffer) = (received.message.route, received.buffer);
             if let Some(range) = received.message.take() {
+                self.waiting -= 1;
                 // SAFETY: the range lies within the buffer of a completed receive, which the kernel does not touch until
-                // `recycle` gives it back; that takes `&mut self`, so it cannot happen while the slice lives.
+                // it is given back; that takes `&mut self`, so it cannot happen while the slice lives.
                 let bytes = unsafe {
                     let start = self.buffers.memory.as_ptr().add(range.start);
                     std::slice::from_raw_parts_mut(start, range.len())
                 };
                 return Some((route, bytes));
             }
+            // Back at once, so that a burst finds room while the turn goes on.
+            self.buffers.give(buffer);
             self.at += 1;
         }
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, sync_channel};
 use std::time::Duration;
 
 use super::budget;
+use super::collect::Collector;
 use super::handle::{Engine, EngineFacts, Load, Reports, ShardHandle, StartError};
 use super::limits;
 use super::steering::Steering;
@@ -173,14 +174,21 @@ fn begin<N: Network>(
     // Without wakers another shard failed to start: there is nothing to run for.
     let Ok(wakers) = wakers.recv() else { return };
     parts.steering.set_wakers(&wakers);
-    turn_until_stopped(Shard::new(clock::now(), parts), network, load);
+    let collector = Collector::new(clock::now(), parts.config.batch_window);
+    turn_until_stopped(Shard::new(clock::now(), parts), network, collector, load);
 }
 
 /// The loop. A panic takes down the session that was being served, not the shard, and never the port.
-fn turn_until_stopped<N: Network>(mut shard: Shard, mut network: N, load: &Load) {
+fn turn_until_stopped<N: Network>(
+    mut shard: Shard,
+    mut network: N,
+    mut collector: Collector,
+    load: &Load,
+) {
     let mut meter = Meter::new(clock::now());
     loop {
         let now = clock::now();
+        let datagrams_before = shard.datagrams_taken();
         let turn = catch_unwind(AssertUnwindSafe(|| shard.turn(now, &mut network)));
         let next = turn.unwrap_or_else(|_| {
             tracing::error!("a shard's turn panicked: the session being served is taken down");
@@ -196,14 +204,19 @@ fn turn_until_stopped<N: Network>(mut shard: Shard, mut network: N, load: &Load)
         let ended = clock::now();
         shard.count_busy(ended.since(now));
         load.sessions.store(shard.session_count() as u32, Ordering::Relaxed);
+        let datagrams = shard.datagrams_taken() - datagrams_before;
+        collector.count_turn(now, ended, datagrams, next != NextWake::Now);
         if let Some(permille) = meter.count(now, ended) {
             load.busy_permille.store(permille, Ordering::Relaxed);
         }
-        match next {
-            NextWake::Now => {}
-            NextWake::At(deadline) => network.wait(Some(deadline.since(ended))),
-            NextWake::Arrival => network.wait(None),
-        }
+        let timeout = match next {
+            NextWake::Now => continue,
+            NextWake::At(deadline) => Some(deadline.since(ended)),
+            NextWake::Arrival => None,
+        };
+        let window = collector.window(ended.since(now));
+        shard.count_wait(window.whole);
+        network.wait(timeout, window);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::wire::classify::{Kind, classify};
 
 pub mod budget;
 mod checks;
+mod collect;
 mod commands;
 mod data;
 pub mod demux;
@@ -193,9 +194,20 @@ impl Shard {
         self.stopping
     }
 
+    /// Datagrams that turns took so far, from the network and from other shards.
+    pub fn datagrams_taken(&self) -> u64 {
+        self.counters.datagrams_in + self.counters.steered_in
+    }
+
     /// Counts time spent in turns.
     pub fn count_busy(&mut self, busy: std::time::Duration) {
         self.counters.busy_us += busy.as_micros() as u64;
+    }
+
+    /// Counts a wait that lets datagrams lie for up to `window`.
+    pub fn count_wait(&mut self, window: std::time::Duration) {
+        self.counters.wakes += 1;
+        self.counters.collect_window_us += window.as_micros() as u64;
     }
 
     /// Sessions on this shard.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::egress::Egress;
-use crate::io::{Network, Stream};
+use crate::io::{Network, Stream, Window};
 use crate::route::{PathId, Route};
 
 /// What one shard sees of a simulated network.
@@ -68,7 +68,7 @@ impl Network for SimNetwork {
         egress.clear();
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>) {}
+    fn wait(&mut self, _timeout: Option<Duration>, _window: Window) {}
 
     fn release_stream(&mut self, _route: Route) -> Option<Stream> {
         None
