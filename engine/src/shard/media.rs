@@ -1,9 +1,9 @@
 //! Media and its feedback: protected packets in, forwarded to their legs, and what RTCP asks of others.
 
-use super::Shard;
 use super::mailbox::Report;
+use super::{Shard, relay};
 use crate::call::fanout;
-use crate::call::table::ForwardTable;
+use crate::call::table::{ForwardTable, Publisher};
 use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
@@ -73,14 +73,22 @@ impl Shard {
         };
         layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
         let tally = &mut self.tallies[track.tally.index()];
-        let is_timed = tally.is_timed() && !track.legs.is_empty();
-        tally.packets_in += 1;
-        tally.bytes_in += bytes.len() as u64;
+        let is_home = track.publisher.session().is_some();
+        let is_timed = is_home && tally.is_timed() && !track.legs.is_empty();
+        if is_home {
+            tally.packets_in += 1;
+            tally.bytes_in += bytes.len() as u64;
+        }
         if track.muted {
             self.counters.rtp_packets_muted += 1;
         } else {
             if let Some(history) = &mut layer.history {
                 history.store(source, index, bytes);
+            }
+            if !track.relays.is_empty() {
+                let (steering, drops) = (&mut self.steering, &mut self.drops);
+                self.counters.relayed_out +=
+                    relay::pass_on(now, track, packet, bytes, steering, drops);
             }
             let begun = is_timed.then(clock::now);
             let (packets_out, bytes_out) =
@@ -100,7 +108,8 @@ impl Shard {
                 tally.forward_times.observe(clock::now().since(begun));
             }
         }
-        if let (Some(active), Some(publisher)) = (speech, self.sessions.get(track.publisher)) {
+        let publisher = track.publisher.session().and_then(|key| self.sessions.get(key));
+        if let (Some(active), Some(publisher)) = (speech, publisher) {
             let session = publisher.id;
             self.report(Report::Voice { session, track: id, active });
         }
@@ -130,6 +139,7 @@ impl Shard {
                 && let Some(layer) = track.layers.get_mut(usize::from(layer))
             {
                 layer.clock.report = Some(report);
+                relay::tell_clocks(track, &mut self.steering);
             }
         }
         for &(position, seq) in &wishes.resends {
@@ -167,10 +177,18 @@ impl Shard {
         }
     }
 
-    /// Hands a wish for a key frame of a layer to the track's publisher.
+    /// Hands a wish for a key frame of a layer to the track's publisher, or to the shard that has it.
     pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackKey, layer: u8) {
-        let Some(track) = self.table.get(track) else { return };
-        let (publisher, id) = (track.publisher, track.id);
+        let key = track;
+        let Some(track) = self.table.get_mut(key) else { return };
+        let (id, publisher) = (track.id, &mut track.publisher);
+        let publisher = match publisher {
+            Publisher::Session(publisher) => *publisher,
+            Publisher::Relay(upstream) => {
+                upstream.layers |= 1 << layer;
+                return self.want(key);
+            }
+        };
         let Some(session) = self.sessions.get_mut(publisher) else { return };
         session.request_keyframe(now, id, layer, &mut self.egress, &mut self.counters);
         let deadline = session.next_deadline();
