@@ -94,6 +94,8 @@ pub struct World {
     pub reports: Arc<Mutex<Vec<Report>>>,
     /// Whether control takes no reports for now.
     pub reports_stuck: Arc<AtomicBool>,
+    /// What is published: where, and as what.
+    tracks: HashMap<TrackId, (usize, Arc<TrackParams>)>,
     /// Whether sessions made from here on may have data channels.
     pub data_channels: bool,
     server: Identity,
@@ -263,6 +265,7 @@ impl World {
             peers: Vec::new(),
             reports,
             reports_stuck,
+            tracks: HashMap::new(),
             data_channels: true,
             server,
             queue: BinaryHeap::new(),
@@ -413,8 +416,7 @@ impl World {
             rtx_ssrcs: Vec::new(),
             extensions: publisher_extensions(),
         };
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+        self.add_track(peer, params);
         // Shortly before the roll-over, so that most runs cross it. Once media flows a client may lose its path before the
         // first packet gets through, and so starts in the lower half, as RFC 3711 §3.3.1 has it and browsers do.
         let first = if self.peers[peer].client.is_connected() { 0..32_768 } else { 65_000..65_400 };
@@ -436,6 +438,26 @@ impl World {
             is_reported_on: false,
         });
         track
+    }
+
+    fn add_track(&mut self, peer: usize, params: TrackParams) {
+        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
+        self.tracks.insert(params.track, (home, Arc::new(params.clone())));
+        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+    }
+
+    /// The command that gives a session on shard `home` a leg of a track, wherever that is published.
+    pub fn add_leg(&self, home: usize, session: SessionId, leg: LegParams) -> Command {
+        let leg = Box::new(leg);
+        match self.tracks.get(&leg.track) {
+            Some((at, track)) if *at != home => Command::AddRelayedLeg {
+                session,
+                leg,
+                home: ShardId(*at as u16),
+                track: Arc::clone(track),
+            },
+            _ => Command::AddLeg { session, leg },
+        }
     }
 
     /// The peer gets a track; `rtx` says whether it negotiated retransmission streams.
@@ -467,7 +489,8 @@ impl World {
         };
         subscriber.subscriptions.push(Subscription { track, ssrc, rtx_ssrc, mid });
         let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddLeg { session, leg: Box::new(params) }).expect("a leg");
+        let command = self.add_leg(home, session, params);
+        self.command(home, command).expect("a leg");
         leg
     }
 

@@ -123,8 +123,7 @@ impl World {
             rtx_ssrcs: Vec::new(),
             extensions,
         };
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+        self.add_track(peer, params);
         let mut layer = |rid, parts| Layer {
             rid,
             ssrc: Ssrc(self.rng.u32(1..)),
