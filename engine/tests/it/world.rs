@@ -95,7 +95,11 @@ pub struct World {
     /// Whether control takes no reports for now.
     pub reports_stuck: Arc<AtomicBool>,
     /// What is published: where, and as what.
-    tracks: HashMap<TrackId, (usize, Arc<TrackParams>)>,
+    pub tracks: HashMap<TrackId, (usize, Arc<TrackParams>)>,
+    /// The rings of one shard more than there are, for a test that says what it likes to the others.
+    pub elsewhere: Steering,
+    /// Shards that do nothing for now.
+    pub stalled: Vec<usize>,
     /// Whether sessions made from here on may have data channels.
     pub data_channels: bool,
     server: Identity,
@@ -242,7 +246,9 @@ impl World {
         let reports_stuck = Arc::new(AtomicBool::new(false));
         let server = identity(0, seed);
         let wall = WallClock::fixed(now, NtpTime(3_900_000_000 << 32));
-        let shards = Steering::mesh(shards).into_iter().enumerate().map(|(index, steering)| {
+        let mut rings = Steering::mesh(shards + 1);
+        let elsewhere = rings.pop().expect("one more");
+        let shards = rings.into_iter().enumerate().map(|(index, steering)| {
             let (mailbox, orders) = sync_channel(1_024);
             let parts = ShardParts {
                 id: ShardId(index as u16),
@@ -266,6 +272,8 @@ impl World {
             reports,
             reports_stuck,
             tracks: HashMap::new(),
+            elsewhere,
+            stalled: Vec::new(),
             data_channels: true,
             server,
             queue: BinaryHeap::new(),
@@ -462,6 +470,16 @@ impl World {
 
     /// The peer gets a track; `rtx` says whether it negotiated retransmission streams.
     pub fn subscribe(&mut self, peer: usize, track: TrackId, rtx: bool) -> LegId {
+        let params = self.leg_of(peer, track, rtx);
+        let leg = params.leg;
+        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
+        let command = self.add_leg(home, session, params);
+        self.command(home, command).expect("a leg");
+        leg
+    }
+
+    /// The next leg that a peer negotiates.
+    pub fn leg_of(&mut self, peer: usize, track: TrackId, rtx: bool) -> LegParams {
         let leg = LegId(self.fresh_id());
         let subscriber = &mut self.peers[peer];
         subscriber.ssrcs += 2;
@@ -477,7 +495,8 @@ impl World {
         if self.transport_cc {
             extensions.set(Extension::TransportCc, 12);
         }
-        let params = LegParams {
+        subscriber.subscriptions.push(Subscription { track, ssrc, rtx_ssrc, mid });
+        LegParams {
             leg,
             track,
             mid,
@@ -486,12 +505,7 @@ impl World {
             payload_types: payload_types.to_vec(),
             extensions,
             cname: "publisher".to_owned(),
-        };
-        subscriber.subscriptions.push(Subscription { track, ssrc, rtx_ssrc, mid });
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        let command = self.add_leg(home, session, params);
-        self.command(home, command).expect("a leg");
-        leg
+        }
     }
 
     /// Mutes or unmutes one of a peer's publications.
@@ -558,7 +572,9 @@ impl World {
             for peer in 0..self.peers.len() {
                 self.act(peer);
             }
-            for shard in 0..self.shards.len() {
+            for shard in
+                (0..self.shards.len()).filter(|at| !self.stalled.contains(at)).collect::<Vec<_>>()
+            {
                 self.turn(shard);
             }
         }
