@@ -193,31 +193,39 @@ fn lost_video_is_found_where_its_receiver_lives() {
 }
 
 #[test]
-fn a_shard_that_comes_late_is_told_the_publishers_clock() {
-    let mut world = World::new(23, 3, EngineConfig::default());
+fn a_shard_that_comes_late_is_told_the_publishers_clock_at_once_and_at_each_report() {
+    let mut world = World::new(23, 1, EngineConfig::default());
     world.conditions.delay = Duration::from_millis(10);
-    world.transport_cc = true;
-    for home in 0..2 {
-        world.join(1, home, 0);
-    }
+    world.join(1, 0, 0);
     world.connect_all();
     let track = world.publish_layers(0, PayloadFormat::Vp8);
-    world.subscribe(1, track, true);
     world.run(10 * SECOND);
-    // From here on no report tells it to anybody.
     world.peers[0].layered.as_mut().expect("published").reports = false;
-    let late = world.join(1, 2, 2);
-    world.connect_all();
-    world.subscribe(late, track, true);
-    world.run_until(60 * SECOND, "going up", |world| world.layer_now(late) == Some(1));
     world.run(SECOND);
-    let ssrc = world.peers[late].subscriptions[0].ssrc;
-    let parts = world.parts_of(late, ssrc);
-    let shifts = parts
-        .iter()
-        .map(|(_, part)| part.timestamp.0.wrapping_sub((part.captured_ms * 90) as u32) as i32);
-    let (least, most) = shifts.fold((i32::MAX, i32::MIN), |(l, m), s| (l.min(s), m.max(s)));
-    assert!(most - least <= 2, "{} ticks: the layers' clocks are tied together", most - least);
+    let clocks = |world: &mut World| {
+        let heard = heard(world).into_iter();
+        let clock = |(said, _): (Message, usize)| match said.word {
+            Word::Clock { layer, clock, ntp, .. } => Some((layer, clock.offset_nanos(), ntp)),
+            _ => None,
+        };
+        heard.filter_map(clock).collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        say(&mut world, 0, 1, track, Word::Want { layers: 0 }, &[]);
+    }
+    world.run(MOMENT);
+    let at_once = clocks(&mut world);
+    let [(0, Some(offset), low), (1, Some(_), high)] = at_once[..] else {
+        panic!("not the clock of each layer, once: {at_once:?}")
+    };
+    assert!(offset > 0, "{offset}: a report takes its time");
+    world.run(SECOND);
+    assert_eq!(clocks(&mut world), [], "nothing new is known");
+    world.peers[0].layered.as_mut().expect("published").reports = true;
+    world.run(2 * SECOND);
+    let later = clocks(&mut world);
+    assert!(later.iter().any(|&(layer, _, ntp)| layer == 0 && ntp > low), "{later:?}");
+    assert!(later.iter().any(|&(layer, _, ntp)| layer == 1 && ntp > high), "{later:?}");
 }
 
 #[test]
