@@ -1,7 +1,7 @@
 //! What shards pass each other: bounded one-to-one rings between all of them.
 //!
-//! One kind carries the packets of tracks to the subscribers that live elsewhere; [`crate::relay`] says what goes over it. Packets
-//! find it full before anything else does: the last of its room is for what they are forwarded by.
+//! One kind carries the packets of tracks to shards with subscribers of them; [`crate::relay`] says what goes over it. Packets leave
+//! some of it free, so that words about tracks find room when they do not.
 //!
 //! The others are for datagrams that the kernel gave to one shard and that belong to another.
 //!
