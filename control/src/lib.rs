@@ -17,6 +17,7 @@ pub mod http;
 pub mod logging;
 pub mod media_plane;
 pub mod metrics;
+pub mod placement;
 pub mod profile;
 pub mod rtcd;
 pub mod sdp;

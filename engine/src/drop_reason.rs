@@ -90,6 +90,10 @@ drop_reasons! {
     TcpBacklog => "tcp_backlog",
     /// The ring to the owning shard was full.
     RelayFull => "relay_full",
+    /// A packet of a track for which the ring to a shard with subscribers of it had no room: lost to all of them.
+    TrackRelayFull => "track_relay_full",
+    /// A packet of another shard's track that nobody here gets, or that is of another call.
+    UnknownRelay => "unknown_relay",
     /// The session is closing.
     SessionClosed => "session_closed",
 }

@@ -24,6 +24,7 @@
 //! | [`rtp`] | numbers, losses, retransmission, reports, rates, key frame requests: one stream at a time |
 //! | [`bwe`] | transport-wide feedback to the publisher; what the path to a subscriber carries |
 //! | [`call`] | the forward table, which simulcast layer each subscriber gets, and the loop over a track's subscribers |
+//! | [`relay`] | what shards tell each other of a track that is published on one and received on another |
 //! | [`egress`] | the datagrams of this turn, grouped by destination, which the back-end sends in runs |
 //!
 //! Under all of these lie [`ids`], [`prefetch`], [`slots`], [`clock`], [`route`], [`config`], [`drop_reason`], [`session_error`],
@@ -55,6 +56,7 @@ pub mod ids;
 pub mod io;
 pub mod metrics;
 pub mod prefetch;
+pub mod relay;
 pub mod route;
 pub mod rtp;
 pub mod sctp;

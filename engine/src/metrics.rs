@@ -40,6 +40,10 @@ counters! {
     steered_out,
     /// Datagrams taken over from other shards
     steered_in,
+    /// Packets of tracks handed to other shards for their subscribers, once for each such shard
+    relayed_out,
+    /// Packets of tracks taken over from their home shards for the subscribers here
+    relayed_in,
     /// STUN checks answered
     stun_checks,
     /// RTP packets received and accepted

@@ -29,6 +29,7 @@ use sluice_engine::ids::{
     TrackId,
 };
 use sluice_engine::io::{Network, Stream, Window};
+use sluice_engine::metrics::ShardCounters;
 use sluice_engine::route::{PathId, Route, Transport};
 use sluice_engine::session::params::{
     CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
@@ -223,12 +224,10 @@ const TRANSPORT_CC: u8 = 5;
 const SUBSCRIBERS: usize = 50;
 const FIRST_PORT: u16 = 10_000;
 
-/// One call on one shard: peer 0 publishes, all others listen.
+/// One call: peer 0 publishes, all others listen, on its shard or all on another.
 struct Call {
     now: Instant,
-    shard: Shard,
-    network: Still,
-    mailbox: SyncSender<Envelope>,
+    shards: Vec<OneShard>,
     peers: Vec<Client>,
     /// When each peer's numbered packets came.
     arrivals: Vec<ArrivalLog>,
@@ -242,39 +241,54 @@ struct Call {
     allocations: u64,
 }
 
-fn to_shard(peer: usize, network: &mut Still) -> impl FnMut(&[u8]) {
+struct OneShard {
+    shard: Shard,
+    network: Still,
+    mailbox: SyncSender<Envelope>,
+}
+
+/// Where a peer lives: the publisher on the first shard, its subscribers on the last.
+fn home(peer: usize, shards: usize) -> usize {
+    if peer == 0 { 0 } else { shards - 1 }
+}
+
+fn to_shard(peer: usize, shards: &mut [OneShard]) -> impl FnMut(&[u8]) {
+    let network = &mut shards[home(peer, shards.len())].network;
     let remote = SocketAddr::from(([192, 0, 2, 1], FIRST_PORT + peer as u16));
     move |datagram: &[u8]| network.arrived.push(Route { remote, ..NOWHERE }, datagram)
 }
 
 impl Call {
-    fn new() -> Self {
+    fn new(shards: usize) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let (ours, theirs) = (
             Identity::generate().expect("a certificate"),
             Identity::generate().expect("a certificate"),
         );
-        let (mailbox, orders) = sync_channel(256);
-        let parts = ShardParts {
-            id: ShardId(0),
-            config: EngineConfig::default(),
-            identity: Arc::new(ours.clone()),
-            wall: WallClock::fixed(now, NtpTime(3_900_000_000 << 32)),
-            seed: 7,
-            steering: Steering::mesh(1).remove(0),
-            mailbox: orders,
-            reports: Box::new(Forget),
-        };
-        let network = Still {
-            arrived: Ring::new(4_096),
-            sent: Ring::new(16_384),
-            routes: vec![None; SUBSCRIBERS + 8],
-        };
+        let rings = Steering::mesh(shards).into_iter().enumerate();
+        let shards = rings.map(|(index, steering)| {
+            let (mailbox, orders) = sync_channel(256);
+            let parts = ShardParts {
+                id: ShardId(index as u16),
+                config: EngineConfig::default(),
+                identity: Arc::new(ours.clone()),
+                wall: WallClock::fixed(now, NtpTime(3_900_000_000 << 32)),
+                seed: 7,
+                steering,
+                mailbox: orders,
+                reports: Box::new(Forget),
+            };
+            let network = Still {
+                arrived: Ring::new(4_096),
+                sent: Ring::new(16_384),
+                routes: vec![None; SUBSCRIBERS + 8],
+            };
+            OneShard { shard: Shard::new(now, parts), network, mailbox }
+        });
+        let shards: Vec<_> = shards.collect();
         let mut call = Self {
             now,
-            shard: Shard::new(now, parts),
-            network,
-            mailbox,
+            shards,
             peers: Vec::new(),
             arrivals: vec![ArrivalLog::new(); SUBSCRIBERS + 1],
             sent_audio: 0,
@@ -287,21 +301,24 @@ impl Call {
         };
         let mut rng = fastrand::Rng::with_seed(7);
         for peer in 0..=SUBSCRIBERS {
-            let mut credentials =
-                || Credentials::generate(ShardId(0), &mut |b: &mut [u8]| rng.fill(b));
+            let shard = ShardId(home(peer, call.shards.len()) as u16);
+            let mut credentials = || Credentials::generate(shard, &mut |b: &mut [u8]| rng.fill(b));
             let (local, remote) = (credentials(), credentials());
-            call.command(Command::AddSession(Box::new(SessionParams {
-                data_channels: false,
-                session: SessionId(peer as u64),
-                call: CallId(1),
-                local_ice: local.clone(),
-                remote: Some(RemoteParams {
-                    ice: remote.clone(),
-                    fingerprints: vec![theirs.fingerprint().clone()],
-                    dtls_role: DtlsRole::Passive,
-                }),
-                cname: "server".to_owned(),
-            })));
+            call.command(
+                peer,
+                Command::AddSession(Box::new(SessionParams {
+                    data_channels: false,
+                    session: SessionId(peer as u64),
+                    call: CallId(1),
+                    local_ice: local.clone(),
+                    remote: Some(RemoteParams {
+                        ice: remote.clone(),
+                        fingerprints: vec![theirs.fingerprint().clone()],
+                        dtls_role: DtlsRole::Passive,
+                    }),
+                    cname: "server".to_owned(),
+                })),
+            );
             let params = ClientParams {
                 identity: theirs.clone(),
                 local: remote,
@@ -316,11 +333,16 @@ impl Call {
         call
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, peer: usize, command: Command) {
         let (envelope, mut reply) = Envelope::new(command);
-        assert!(self.mailbox.try_send(envelope).is_ok(), "room in the mailbox");
+        let at = home(peer, self.shards.len());
+        assert!(self.shards[at].mailbox.try_send(envelope).is_ok(), "room in the mailbox");
         self.turn();
         reply.try_recv().expect("the shard lives").expect("answered").expect("done");
+    }
+
+    fn counters(&self) -> Vec<ShardCounters> {
+        self.shards.iter().map(|at| at.shard.counters().clone()).collect()
     }
 
     fn add_tracks(&mut self) {
@@ -353,7 +375,8 @@ impl Call {
                 extensions: publisher,
             };
             let session = SessionId(0);
-            self.command(Command::AddTrack { session, track: Box::new(track) });
+            let home_has = Arc::new(track.clone());
+            self.command(0, Command::AddTrack { session, track: Box::new(track) });
             for peer in 1..=SUBSCRIBERS {
                 // Every second subscriber gets retransmissions under the SSRC of the original.
                 let rtx = video && peer % 2 == 0;
@@ -378,28 +401,39 @@ impl Call {
                     cname: "publisher".to_owned(),
                 };
                 let session = SessionId(peer as u64);
-                self.command(Command::AddLeg { session, leg: Box::new(leg) });
+                let (leg, home) = (Box::new(leg), ShardId(0));
+                let command = match self.shards.len() {
+                    1 => Command::AddLeg { session, leg },
+                    _ => {
+                        let track = Arc::clone(&home_has);
+                        Command::AddRelayedLeg { session, leg, home, track }
+                    }
+                };
+                self.command(peer, command);
             }
         }
     }
 
-    /// Turns the shard until it rests, counting, and hands what it sent to the clients.
+    /// Turns the shards until they rest, counting, and hands what they sent to the clients.
     fn turn(&mut self) {
-        loop {
-            COUNTING.set(true);
-            let next = self.shard.turn(self.now, &mut self.network);
-            COUNTING.set(false);
-            self.allocations += COUNTED.replace(0);
-            self.deliver();
-            if next != NextWake::Now {
-                return;
+        let mut at_rest = false;
+        while !at_rest {
+            at_rest = true;
+            for at in 0..self.shards.len() {
+                let OneShard { shard, network, .. } = &mut self.shards[at];
+                COUNTING.set(true);
+                let next = shard.turn(self.now, network);
+                COUNTING.set(false);
+                self.allocations += COUNTED.replace(0);
+                self.deliver(at);
+                at_rest &= next != NextWake::Now;
             }
         }
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self, at: usize) {
         let mut datagram = [0; SLOT];
-        while let Some((route, bytes)) = self.network.sent.pop() {
+        while let Some((route, bytes)) = self.shards[at].network.sent.pop() {
             let len = bytes.len();
             datagram[..len].copy_from_slice(bytes);
             let datagram = &mut datagram[..len];
@@ -417,7 +451,7 @@ impl Call {
                 self.lost.push_back((self.now + Duration::from_millis(20), peer, header.seq));
                 continue;
             }
-            let send = &mut to_shard(peer, &mut self.network);
+            let send = &mut to_shard(peer, &mut self.shards);
             self.peers[peer].handle_datagram(self.now, datagram, send);
         }
         self.answer_nacks();
@@ -442,7 +476,7 @@ impl Call {
                     rtx[8..12].copy_from_slice(&RTX_SSRC.0.to_be_bytes());
                     rtx.extend_from_slice(&seq.0.to_be_bytes());
                     rtx.extend_from_slice(&plain[header.header_len..]);
-                    let send = &mut to_shard(0, &mut self.network);
+                    let send = &mut to_shard(0, &mut self.shards);
                     self.peers[0].send_rtp(index, &rtx, send);
                 }
             }
@@ -457,7 +491,7 @@ impl Call {
             for peer in 0..self.peers.len() {
                 let client = &mut self.peers[peer];
                 if client.next_deadline().is_some_and(|due| due <= self.now) {
-                    client.handle_timeout(self.now, &mut to_shard(peer, &mut self.network));
+                    client.handle_timeout(self.now, &mut to_shard(peer, &mut self.shards));
                 }
                 for received in client.received.drain(..) {
                     if let Some(seq) = transport_seq(&received.packet) {
@@ -497,7 +531,7 @@ impl Call {
                 };
                 let mut compound = [0; 1_024];
                 let len = twcc::write(&mut compound, &feedback).expect("room");
-                let send = &mut to_shard(peer, &mut self.network);
+                let send = &mut to_shard(peer, &mut self.shards);
                 self.peers[peer].send_rtcp(&compound[..len], send);
             }
         }
@@ -511,7 +545,7 @@ impl Call {
             let mut compound = [0; 128];
             let mut len = rr::write(&mut compound, Ssrc(9), &[]).expect("room");
             len += nack::write(&mut compound[len..], Ssrc(9), VIDEO_LEG, &[seq]).expect("room");
-            let send = &mut to_shard(peer, &mut self.network);
+            let send = &mut to_shard(peer, &mut self.shards);
             self.peers[peer].send_rtcp(&compound[..len], send);
         }
     }
@@ -519,7 +553,7 @@ impl Call {
     /// The publisher's sender reports; a subscriber's receiver report, and now and then a wish for a key frame.
     fn report(&mut self, peer: usize) {
         let mut compound = [0; 256];
-        let send = &mut to_shard(peer, &mut self.network);
+        let send = &mut to_shard(peer, &mut self.shards);
         let mut len = 0;
         if peer == 0 {
             let ntp = NtpTime(3_900_000_000 << 32).offset_nanos(self.now.as_nanos() as i64);
@@ -576,7 +610,7 @@ impl Call {
             self.kept.push_back((index.seq().0, packet.clone()));
         }
         let arrives = !(video && number % 50 == 49);
-        let mut send = to_shard(0, &mut self.network);
+        let mut send = to_shard(0, &mut self.shards);
         self.peers[0].send_rtp(index, &packet, &mut |d: &[u8]| {
             if arrives {
                 send(d);
@@ -594,19 +628,29 @@ fn transport_seq(packet: &[u8]) -> Option<u16> {
 
 #[test]
 fn a_warm_call_takes_no_memory() {
-    let mut call = Call::new();
+    takes_no_memory(Call::new(1));
+}
+
+#[test]
+fn a_warm_call_on_two_shards_takes_no_memory() {
+    takes_no_memory(Call::new(2));
+}
+
+fn takes_no_memory(mut call: Call) {
     let end = call.now + Duration::from_secs(20);
     while !call.peers.iter().all(Client::is_connected) {
         assert!(call.now < end, "not everyone is connected");
         call.run(Duration::from_millis(10));
     }
     call.run(Duration::from_secs(3));
-    let before = call.shard.counters().clone();
+    let before = call.counters();
     call.allocations = 0;
     SHOWING.set(true);
     call.run(Duration::from_secs(6));
-    let after = call.shard.counters().clone();
-    let more = |of: fn(&sluice_engine::metrics::ShardCounters) -> u64| of(&after) - of(&before);
+    let after = call.counters();
+    let sum =
+        |of: fn(&ShardCounters) -> u64, all: &[ShardCounters]| all.iter().map(of).sum::<u64>();
+    let more = |of| sum(of, &after) - sum(of, &before);
     let forwarded = more(|c| c.rtp_packets_out);
     println!("{forwarded} packets forwarded with {} allocations", call.allocations);
     assert!(forwarded > 6 * 130 * SUBSCRIBERS as u64, "{forwarded}");
@@ -614,11 +658,12 @@ fn a_warm_call_takes_no_memory() {
     assert!(more(|c| c.rtx_in) > 5 && more(|c| c.nacks_out) > 5, "the publisher is asked");
     assert!(more(|c| c.transport_cc_out) > 50);
     assert!(more(|c| c.transport_cc_in) > 30 * SUBSCRIBERS as u64, "subscribers tell arrivals");
-    assert_eq!(after.transport_cc_missed, 0, "of what is remembered");
+    assert_eq!(sum(|c| c.transport_cc_missed, &after), 0, "of what is remembered");
     assert!(more(|c| c.rtcp_packets_in) > 10 * SUBSCRIBERS as u64);
     assert!(more(|c| c.rtcp_packets_out) > 3 * SUBSCRIBERS as u64, "reports went out");
     assert!(more(|c| c.keyframe_requests_out) > 5);
     assert!(more(|c| c.stun_checks) >= 2 * SUBSCRIBERS as u64, "consent is kept fresh");
+    assert_eq!(more(|c| c.relayed_in) > 6 * 130, call.shards.len() == 2);
     assert_eq!(call.allocations, 0);
 }
 

@@ -23,6 +23,7 @@ const LAYERS: &[&str] = &[
     "srtp",
     "rtp",
     "bwe",
+    "relay",
     "session",
     "call",
     "io",
@@ -31,8 +32,10 @@ const LAYERS: &[&str] = &[
 ];
 
 /// Folders whose code is told the time and given bytes, and does nothing by itself.
-const CORES: &[&str] =
-    &["wire", "buffer", "egress", "ice", "dtls", "sctp", "srtp", "rtp", "bwe", "session", "call"];
+const CORES: &[&str] = &[
+    "wire", "buffer", "egress", "ice", "dtls", "sctp", "srtp", "rtp", "bwe", "relay", "session",
+    "call",
+];
 
 /// Who uses something that stands after it: (file or folder, what it names, why).
 const UPWARD: &[(&str, &str, &str)] = &[

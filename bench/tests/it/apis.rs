@@ -1,8 +1,8 @@
 //! One run by each API that clients can join by: every packet is accounted for, and nobody stays behind.
 
 use crate::support::{
-    PEOPLE, RECEIVERS, SMALL, Server, assert_clean, assert_judged, bench, count, number, scenario,
-    text,
+    Bench, PEOPLE, RECEIVERS, SMALL, Server, assert_clean, assert_judged, bench, count, number,
+    scenario, text,
 };
 
 /// Runs a small scenario and checks all that a result says of it.
@@ -53,6 +53,55 @@ fn run_by(api: &str) {
     let counted = number(&result, "/server/counters/sluice_shard_rtp_packets_out_total");
     assert!(counted >= (sent * RECEIVERS) as f64, "{result:#}");
     server.assert_empty();
+}
+
+/// A call of a hundred on two shards: half of them on each, and nothing is lost between them.
+fn one_large_call_by(api: &str) {
+    let name = format!("large-{api}");
+    let spread = [("SLUICE_ENGINE_SHARDS", "2"), ("SLUICE_ENGINE_CALL_SESSIONS_PER_SHARD", "20")];
+    let server = Server::start_with(&name, &spread);
+    let keys = "[calls]\ncalls = 1\nparticipants = 100\nunmuted = 1\nscreens = 1\n\
+        [time]\nwarmup_s = 0.5\nmeasure_s = 1.0\n";
+    let scenario = scenario(&name, keys);
+    let target = server.target(api);
+    let bench = Bench::start(
+        &name,
+        &[
+            "run",
+            "--target",
+            &target,
+            "--scenario",
+            &scenario,
+            "--verify",
+            "0.1",
+            "--json",
+            "result.json",
+        ],
+    );
+    server.await_sessions(100);
+    let [first, second] =
+        [0, 1].map(|shard| server.metric(&format!("sluice_shard_sessions{{shard=\"{shard}\"}}")));
+    assert_eq!((first, second), (50, 50));
+    let run = bench.finish();
+    let result = run.result();
+    assert_judged(&run, &result);
+    assert_clean(&result);
+    let sent = count(&result, "/traffic/packets_in");
+    assert_eq!(count(&result, "/loss/expected"), sent * 99, "{result:#}");
+    assert_eq!(count(&result, "/traffic/packets_out"), sent * 99, "{result:#}");
+    let crossed = number(&result, "/server/counters/sluice_shard_relayed_in_total");
+    assert!(crossed >= sent as f64, "{crossed} of {sent}");
+    server.assert_empty();
+}
+
+#[test]
+fn by_rtcds_api_a_large_call_loses_nothing_between_shards() {
+    one_large_call_by("rtcd");
+}
+
+#[test]
+fn by_the_native_api_a_large_call_loses_nothing_between_shards() {
+    one_large_call_by("sluice");
 }
 
 #[test]

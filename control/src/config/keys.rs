@@ -351,6 +351,17 @@ pub const KEYS: &[Key] = &[
         .flag("shards")
         .doc("Threads that move media, 1 to 1024; 0 for one per core that this process may use.")
         .check(|v| in_range("Shards", v, 0, 1024)),
+    Key::new(
+        "engine.call_sessions_per_shard",
+        "SLUICE_ENGINE_CALL_SESSIONS_PER_SHARD",
+        Kind::Int,
+        "64",
+    )
+    .doc(
+        "Sessions of one call that share a shard before further ones go to the shard with the \
+             fewest of them, 0 to 100000; 0 keeps every call on one shard.",
+    )
+    .check(|v| in_range("CallSessionsPerShard", v, 0, 100_000)),
     Key::new("engine.pin", "SLUICE_ENGINE_PIN", Kind::Bool, "true")
         .flag("pin")
         .doc("Whether each shard is pinned to a core of its own."),

@@ -130,6 +130,8 @@ pub struct Limits {
     pub calls: usize,
     /// Sessions in one call.
     pub sessions_per_call: usize,
+    /// Sessions of one call on its first shard before others get some; 0 for never.
+    pub call_sessions_per_shard: usize,
     /// Tracks that one session may publish.
     pub tracks_per_session: usize,
 }
@@ -370,6 +372,7 @@ impl Settings {
             limits: Limits {
                 calls: count("limits.calls"),
                 sessions_per_call: count("limits.sessions_per_call"),
+                call_sessions_per_shard: count("engine.call_sessions_per_shard"),
                 tracks_per_session: count("limits.tracks_per_session"),
             },
             drain_timeout: seconds("node.drain_timeout"),

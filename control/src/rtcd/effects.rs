@@ -10,7 +10,7 @@ use super::message::ToPlugin;
 /// Something that is to be done, in the order in which it stands.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// A command for the call's shard.
+    /// A command for the shard of its session.
     Command(Command),
     /// A message for the plugin, by the connection of a session.
     ToPlugin {

@@ -21,6 +21,7 @@ use super::effects::{Effect, Effects};
 use super::hub::{ConnectionId, Delivery};
 use super::message::{Rtc, ToPlugin};
 use super::service::Shared;
+use crate::placement::Placement;
 use crate::service::GuestReports;
 
 /// Messages, and reports, that are handled in one go: what they come to costs one turn of the shard, and one look at all deadlines.
@@ -61,10 +62,10 @@ pub(super) type Route = mpsc::Sender<Message>;
 pub(super) fn start(shared: &Arc<Shared>) -> Route {
     let (route, messages) = mpsc::channel(QUEUE_MESSAGES);
     let (report_sink, reports) = mpsc::channel(QUEUE_MESSAGES);
-    let (number, shard) = shared.service.place_guest_call();
+    let (number, placement) = shared.service.place_guest_call();
     let task = Task {
         shared: Arc::clone(shared),
-        shard,
+        placement,
         call: Call::new(number, shared.metrics.clone()),
         report_sink: report_sink.clone(),
         offers: Vec::new(),
@@ -90,7 +91,7 @@ async fn clean_up(
 
 struct Task {
     shared: Arc<Shared>,
-    shard: ShardId,
+    placement: Placement,
     call: Call,
     report_sink: GuestReports,
     /// Offers that wait until the plugin has read what it was sent: one for each session at most. When somebody begins to talk all the
@@ -152,7 +153,8 @@ impl Task {
         let now = clock::now();
         match message {
             Message::Join(config, connection) => {
-                let (number, local, supply) = self.shared.service.prepare_guest(self.shard);
+                let (number, local, supply) =
+                    self.shared.service.prepare_guest(&mut self.placement);
                 self.shared.service.adopt_guest(number, self.report_sink.clone());
                 let joining = Joining { number, config, connection, local, supply };
                 self.call.join(now, joining, out);
@@ -189,7 +191,8 @@ impl Task {
             for effect in effects {
                 match effect {
                     Effect::Command(command) => {
-                        replies.push(request(&self.shared, self.shard, command).await)
+                        let (shard, command) = self.placement.route(command);
+                        replies.push(request(&self.shared, shard, command).await)
                     }
                     Effect::ToPlugin { session, message } => self.send(session, &message),
                     Effect::Offer { session, message } => {
@@ -200,6 +203,7 @@ impl Task {
                     }
                     Effect::Closed { session, config, connection } => {
                         self.shared.service.release_guest(session);
+                        self.placement.left(session);
                         is_over |= self.shared.close(&config, &connection);
                     }
                 }
@@ -219,7 +223,7 @@ impl Task {
         };
         let Some(session) = asked.session else { return };
         match (answer, asked.weight) {
-            (Ok(_), Weight::Birth) => self.shared.service.settle_guest(session, self.shard),
+            (Ok(_), Weight::Birth) => self.shared.service.settle_guest(session, asked.shard),
             (Ok(_), _) | (Err(_), Weight::Passing) => {}
             (Err(error), Weight::Word) => {
                 tracing::debug!(%session, %error, "a message to a peer was refused");
@@ -233,7 +237,7 @@ impl Task {
                     .shared
                     .service
                     .plane()
-                    .request(self.shard, Command::RemoveSession { session });
+                    .request(asked.shard, Command::RemoveSession { session });
                 self.call.ended(clock::now(), session, &SessionError::Internal, out);
             }
         }
@@ -277,11 +281,12 @@ async fn request(shared: &Shared, shard: ShardId, command: Command) -> Asked {
         tokio::time::sleep(MAILBOX_RETRY).await;
         reply = plane.request(shard, command.clone());
     }
-    Asked { session, weight, reply }
+    Asked { shard, session, weight, reply }
 }
 
 /// A command that was put into the mailbox.
 struct Asked {
+    shard: ShardId,
     session: Option<SessionId>,
     weight: Weight,
     reply: Result<Reply, CommandError>,
@@ -306,7 +311,8 @@ fn weigh(command: &Command) -> (Option<SessionId>, Weight) {
         Command::SetRemote { session, .. }
         | Command::RestartIce { session, .. }
         | Command::AddTrack { session, .. }
-        | Command::AddLeg { session, .. } => (Some(*session), Weight::Vital),
+        | Command::AddLeg { session, .. }
+        | Command::AddRelayedLeg { session, .. } => (Some(*session), Weight::Vital),
         Command::RemoveSession { session }
         | Command::RemoveTrack { session, .. }
         | Command::RemoveLeg { session, .. }

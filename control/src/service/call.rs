@@ -1,6 +1,6 @@
 //! One call: its sessions join, negotiate, publish and leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sluice_engine::clock::{self, Instant};
 use sluice_engine::command_error::CommandError;
 use sluice_engine::ids::{CallId, SessionId, ShardId, TrackId};
 use sluice_engine::session::params::SessionParams;
-use sluice_engine::shard::mailbox::Command;
+use sluice_engine::shard::mailbox::{Command, ShardSnapshot};
 
 use super::link::{CloseCode, Link, LinkEnd};
 use super::session::{Published, Session, track_name};
@@ -21,25 +21,30 @@ use super::views::{CallView, Event, SessionKind, SessionState, SessionView, Trac
 use super::{CreatedSession, NewSession, Owner, Patched, Service, detached, locked};
 use crate::error::{ApiError, Code};
 use crate::media_plane::command_of;
+use crate::placement::Placement;
 use crate::sdp::{
     Change, Fragment, FragmentOutcome, LocalTransport, Negotiator, Policy, RemoteTrack,
 };
 
-/// A call. Its shard never changes.
+/// A call.
 pub(super) struct Call {
     pub(super) id: String,
     number: CallId,
-    pub(super) shard: ShardId,
+    /// The shard of its first sessions, which never changes.
+    pub(super) home: ShardId,
+    /// Every shard that has had sessions of it; read without waiting for the call.
+    shards: std::sync::Mutex<BTreeSet<ShardId>>,
     /// Whether it outlives its last session.
     kept: bool,
     made_at: Instant,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 pub(super) struct State {
     /// Set once the call has left the table: whoever still holds it must not use it.
     gone: bool,
+    /// Where its sessions are.
+    placement: Placement,
     pub(super) sessions: BTreeMap<SessionId, Session>,
 }
 
@@ -54,18 +59,36 @@ impl Call {
     pub(super) fn new(
         id: &str,
         number: CallId,
-        shard: ShardId,
+        placement: Placement,
         kept: bool,
         made_at: Instant,
     ) -> Self {
-        Self { id: id.to_owned(), number, shard, kept, made_at, state: Mutex::default() }
+        let home = placement.home();
+        let state = State { gone: false, placement, sessions: BTreeMap::new() };
+        let (state, shards) = (Mutex::new(state), std::sync::Mutex::new(BTreeSet::from([home])));
+        Self { id: id.to_owned(), number, home, shards, kept, made_at, state }
+    }
+
+    /// Whether sessions of it may be on `shard`.
+    pub(super) fn is_on(&self, shard: ShardId) -> bool {
+        locked(&self.shards).contains(&shard)
+    }
+
+    /// What each session's shard counts of it.
+    async fn statistics(&self, of: &Service) -> Vec<Arc<ShardSnapshot>> {
+        let shards: Vec<_> = locked(&self.shards).iter().copied().collect();
+        let mut snapshots = Vec::new();
+        for shard in shards {
+            snapshots.extend(of.shards.snapshot(shard).await);
+        }
+        snapshots
     }
 
     pub(super) async fn view(&self) -> CallView {
         let state = self.state.lock().await;
         CallView {
             id: self.id.clone(),
-            shard: self.shard.0,
+            shard: self.home.0,
             sessions: state.sessions.len(),
             tracks: state.sessions.values().map(|s| s.published.len()).sum(),
         }
@@ -189,11 +212,25 @@ impl Service {
             );
             return Err(ApiError::new(Code::LimitReached, detail));
         }
-        let number = self.numbers.session();
+        let (number, shard) = self.place_session(&mut state.placement);
+        let joined = self.join_on(call, state, (number, shard), new).await;
+        if joined.is_err() {
+            state.placement.left(number);
+        }
+        joined
+    }
+
+    async fn join_on(
+        &self,
+        call: &Arc<Call>,
+        state: &mut State,
+        (number, shard): (SessionId, ShardId),
+        new: NewSession,
+    ) -> Result<CreatedSession, ApiError> {
         let id = random_id();
         let plane = &self.shards.plane;
         let local = LocalTransport {
-            ice: plane.credentials(call.shard),
+            ice: plane.credentials(shard),
             fingerprint: plane.facts().fingerprint.clone(),
             candidates: self.advertised.candidates(new.from_this_host),
         };
@@ -205,11 +242,8 @@ impl Service {
             remote: None,
             cname: id.clone(),
         };
-        let supply = SessionSupply {
-            numbers: Arc::clone(&self.numbers),
-            plane: Arc::clone(plane),
-            shard: call.shard,
-        };
+        let supply =
+            SessionSupply { numbers: Arc::clone(&self.numbers), plane: Arc::clone(plane), shard };
         let policy = policy(new.kind, new.subscribe, self.limits.tracks_per_session);
         let mut negotiator = Negotiator::new(&id, local, policy, Box::new(supply));
         let others = state.tracks_of_others(number);
@@ -226,16 +260,18 @@ impl Service {
             None => None,
         };
 
+        locked(&call.shards).insert(shard);
         locked(&self.owners).insert(number, Owner::Call(Arc::clone(call)));
-        let added = self.shards.command(call.shard, Command::AddSession(Box::new(params))).await;
+        let added = self.shards.command(shard, Command::AddSession(Box::new(params))).await;
         if let Err(error) = added {
             locked(&self.owners).remove(&number);
             // The answer may have been lost, not the command.
-            let _ = plane.request(call.shard, Command::RemoveSession { session: number });
+            let _ = plane.request(shard, Command::RemoveSession { session: number });
             return Err(error.into());
         }
         let session = Session {
             number,
+            shard,
             id: id.clone(),
             name: new.name.clone(),
             kind: new.kind,
@@ -326,10 +362,11 @@ impl Service {
     ) {
         let Some(mut session) = state.sessions.remove(&number) else { return };
         locked(&self.owners).remove(&number);
+        state.placement.left(number);
         tracing::info!(call = call.id, session = session.id, reason, "session left");
         if tell_engine {
             let command = Command::RemoveSession { session: number };
-            if let Err(error) = self.shards.command(call.shard, command).await
+            if let Err(error) = self.shards.command(session.shard, command).await
                 && !matches!(error, CommandError::UnknownSession(_))
             {
                 tracing::warn!(session = session.id, %error,
@@ -567,10 +604,14 @@ impl Service {
                 Change::Unpublish(track) => removed.push(*track),
                 _ => {}
             }
-            let command = command_of(number, change);
-            let leg_or_removal =
-                matches!(command, Command::AddLeg { .. } | Command::RemoveTrack { .. });
-            match self.shards.command(call.shard, command).await {
+            let (shard, command) = state.placement.route(command_of(number, change));
+            let leg_or_removal = matches!(
+                command,
+                Command::AddLeg { .. }
+                    | Command::AddRelayedLeg { .. }
+                    | Command::RemoveTrack { .. }
+            );
+            match self.shards.command(shard, command).await {
                 Ok(_) => {}
                 // The publisher ended by itself and its report is on the way; the track's removal
                 // follows.
@@ -720,10 +761,11 @@ impl Service {
     /// `UnknownCall`.
     pub async fn sessions(&self, call: &str) -> Result<Vec<SessionView>, ApiError> {
         let call = self.call(call)?;
-        let snapshot = self.shards.snapshot(call.shard).await;
+        let snapshots = call.statistics(self).await;
         let state = call.lock().await;
-        let statistics =
-            |number| snapshot.as_ref()?.session_list.iter().find(|s| s.session == number);
+        let of_all: HashMap<_, _> =
+            snapshots.iter().flat_map(|s| &s.session_list).map(|s| (s.session, s)).collect();
+        let statistics = |number| of_all.get(&number).copied();
         Ok(state.sessions.values().map(|s| s.view(&call.id, statistics(s.number))).collect())
     }
 
@@ -733,9 +775,12 @@ impl Service {
     /// `UnknownCall`, `UnknownSession`.
     pub async fn session_view(&self, call: &str, session: &str) -> Result<SessionView, ApiError> {
         let call = self.call(call)?;
-        let snapshot = self.shards.snapshot(call.shard).await;
         let mut state = call.lock().await;
         let number = state.find(session)?;
+        let shard = state.session(number)?.shard;
+        drop(state);
+        let snapshot = self.shards.snapshot(shard).await;
+        let mut state = call.lock().await;
         let statistics =
             snapshot.as_ref().and_then(|s| s.session_list.iter().find(|s| s.session == number));
         Ok(state.session(number)?.view(&call.id, statistics))

@@ -11,19 +11,24 @@ use sluice_engine::shard::mailbox::Report;
 use super::shards::SessionSupply;
 use super::{Owner, Service, locked};
 use crate::media_plane::MediaPlane;
+use crate::placement::Placement;
 use crate::sdp::{LocalTransport, Supply};
 
 /// Where the reports about a guest's sessions go.
 pub type GuestReports = mpsc::Sender<Report>;
 
 impl Service {
-    /// A number for a new call, and the shard that it should live on.
-    pub fn place_guest_call(&self) -> (CallId, ShardId) {
-        (self.numbers.call(), self.shards.plane.least_loaded())
+    /// A number for a new call, and where its sessions are to be.
+    pub fn place_guest_call(&self) -> (CallId, Placement) {
+        (self.numbers.call(), self.new_placement())
     }
 
-    /// What a new session on `shard` needs: its number, our half of its transport, and where its negotiation gets further numbers.
-    pub fn prepare_guest(&self, shard: ShardId) -> (SessionId, LocalTransport, Box<dyn Supply>) {
+    /// What a new session of a call needs: its number, our half of its transport, and where its negotiation gets further numbers.
+    pub fn prepare_guest(
+        &self,
+        placement: &mut Placement,
+    ) -> (SessionId, LocalTransport, Box<dyn Supply>) {
+        let (number, shard) = self.place_session(placement);
         let plane = &self.shards.plane;
         let local = LocalTransport {
             ice: plane.credentials(shard),
@@ -32,7 +37,7 @@ impl Service {
         };
         let supply =
             SessionSupply { numbers: Arc::clone(&self.numbers), plane: Arc::clone(plane), shard };
-        (self.numbers.session(), local, Box::new(supply))
+        (number, local, Box::new(supply))
     }
 
     /// The engine is about to be given a session: from here on its reports are passed on.

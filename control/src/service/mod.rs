@@ -1,8 +1,8 @@
 //! Calls and sessions: the only place where requests, negotiation and the engine meet.
 //!
-//! A call lives on one shard. Its state is behind one asynchronous lock, so that everything that
+//! A call's state is behind one asynchronous lock, so that everything that
 //! happens to its sessions happens in one order; calls do not wait for each other. While the lock
-//! is held only the call's shard is waited for, never a client: what clients are told goes into
+//! is held only shards are waited for, never a client: what clients are told goes into
 //! bounded queues ([`link`]). Steps run in tasks of their own, so that a client that hangs up in
 //! the middle of a request leaves nothing half done.
 
@@ -29,6 +29,7 @@ use crate::addresses::Advertised;
 use crate::config::{Config, Limits};
 use crate::error::{ApiError, Code};
 use crate::media_plane::MediaPlane;
+use crate::placement::Placement;
 use call::Call;
 pub use call::Member;
 pub use drain::{Drain, DrainCause};
@@ -209,7 +210,7 @@ impl Service {
             return Err(ApiError::new(Code::CallExists, format!("there is a call {id:?} already")));
         }
         let call = self.insert_call(&mut calls, &id, kept)?;
-        Ok(views::CallView { id, shard: call.shard.0, sessions: 0, tracks: 0 })
+        Ok(views::CallView { id, shard: call.home.0, sessions: 0, tracks: 0 })
     }
 
     fn insert_call(
@@ -222,10 +223,22 @@ impl Service {
             let detail = format!("there are {} calls already (limits.calls)", calls.len());
             return Err(ApiError::new(Code::LimitReached, detail));
         }
-        let shard = self.shards.plane.least_loaded();
-        let call = Arc::new(Call::new(id, self.numbers.call(), shard, kept, clock::now()));
+        let placement = self.new_placement();
+        let call = Arc::new(Call::new(id, self.numbers.call(), placement, kept, clock::now()));
         calls.insert(id.to_owned(), Arc::clone(&call));
         Ok(call)
+    }
+
+    /// Of a call that is about to begin.
+    fn new_placement(&self) -> Placement {
+        Placement::new(self.shards.plane.least_loaded(), self.limits.call_sessions_per_shard)
+    }
+
+    /// A number for a new session, and the shard that it goes to.
+    fn place_session(&self, placement: &mut Placement) -> (SessionId, ShardId) {
+        let (number, plane) = (self.numbers.session(), &self.shards.plane);
+        let shard = placement.place(number, plane.shards(), |shard| plane.load_permille(shard));
+        (number, shard)
     }
 
     /// The call of this id.

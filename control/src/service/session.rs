@@ -1,7 +1,7 @@
 //! One session as the control plane knows it.
 
 use sluice_engine::clock::Instant;
-use sluice_engine::ids::{Mid, SessionId, TrackId};
+use sluice_engine::ids::{Mid, SessionId, ShardId, TrackId};
 use sluice_engine::session::params::MediaKind;
 use sluice_engine::session::snapshot::SessionSnapshot;
 use sluice_engine::srtp::Profile;
@@ -16,6 +16,8 @@ use crate::sdp::{CodecName, Negotiator, RemoteTrack};
 pub(super) struct Session {
     /// The engine's number.
     pub(super) number: SessionId,
+    /// The shard that has it, which never changes.
+    pub(super) shard: ShardId,
     /// The name in URLs: 128 random bits.
     pub(super) id: String,
     pub(super) name: Option<String>,
@@ -85,6 +87,7 @@ impl Session {
             call: call.to_owned(),
             name: self.name.clone(),
             kind: self.kind,
+            shard: self.shard.0,
             state: self.state,
             transport: statistics.and_then(|s| s.transport).map(str::to_owned),
             profile: self.profile.map(|p| profile_name(p).to_owned()),

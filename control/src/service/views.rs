@@ -11,7 +11,7 @@ use crate::error::Problem;
 pub struct CallView {
     /// The call's id.
     pub id: String,
-    /// The shard that carries it.
+    /// Its home shard. Further sessions of a large call are on others.
     pub shard: u16,
     /// Sessions in it.
     pub sessions: usize,
@@ -83,6 +83,8 @@ pub struct SessionView {
     pub name: Option<String>,
     /// How it came about.
     pub kind: SessionKind,
+    /// The shard that carries it.
+    pub shard: u16,
     /// How far it is.
     pub state: SessionState,
     /// What carries it: `udp` or `tcp`; null until a path is validated, and where statistics are

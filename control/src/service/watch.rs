@@ -118,9 +118,10 @@ impl Service {
     /// Ends sessions of a shard that never negotiated and have had no WebSocket for as long as a handshake
     /// may take, and calls made for sessions that never came. The engine waits for a peer's half without end.
     pub async fn end_abandoned(&self, shard: ShardId, now: Instant) {
-        for call in self.all_calls().into_iter().filter(|c| c.shard == shard) {
+        for call in self.all_calls().into_iter().filter(|c| c.is_on(shard)) {
             let mut state = call.lock().await;
-            let abandoned = state.sessions.values().filter(|session| {
+            let here = state.sessions.values().filter(|session| session.shard == shard);
+            let abandoned = here.filter(|session| {
                 let alone = session.link.is_none() && !session.negotiated;
                 alone && now.since(session.alone_since) > self.abandoned_after
             });
@@ -147,8 +148,11 @@ impl Service {
         // Those known before the question must be in the answer. Joins in flight hold their call's
         // lock: their sessions are not in its table yet, so they are left alone.
         let mut expected = Vec::new();
-        for call in self.all_calls().into_iter().filter(|c| c.shard == shard) {
-            let numbers: Vec<SessionId> = call.lock().await.sessions.keys().copied().collect();
+        for call in self.all_calls().into_iter().filter(|c| c.is_on(shard)) {
+            let state = call.lock().await;
+            let here = state.sessions.values().filter(|session| session.shard == shard);
+            let numbers: Vec<SessionId> = here.map(|session| session.number).collect();
+            drop(state);
             expected.extend(numbers.into_iter().map(|number| (Arc::clone(&call), number)));
         }
         let guests = self.guests_on(shard);

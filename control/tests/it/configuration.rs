@@ -339,6 +339,7 @@ fn our_own_keys_reach_what_they_are_for() {
         ("SLUICE_LIMITS_CALLS", "15"),
         ("SLUICE_LIMITS_SESSIONS_PER_CALL", "16"),
         ("SLUICE_LIMITS_SESSIONS_PER_SHARD", "17"),
+        ("SLUICE_ENGINE_CALL_SESSIONS_PER_SHARD", "22"),
         ("SLUICE_LIMITS_TRACKS_PER_SESSION", "18"),
         ("SLUICE_API_HTTP_CONNECTIONS_MAX", "19"),
         ("SLUICE_API_HTTP_HEADER_TIMEOUT_S", "20"),
@@ -365,6 +366,7 @@ fn our_own_keys_reach_what_they_are_for() {
     assert_eq!(config.media.advertise_loopback, AdvertiseLoopback::Never);
     assert_eq!((config.limits.calls, config.limits.sessions_per_call), (15, 16));
     assert_eq!((engine.sessions_max, config.limits.tracks_per_session), (17, 18));
+    assert_eq!(config.limits.call_sessions_per_shard, 22);
     assert_eq!(config.http.connections_max, 19);
     assert_eq!(
         (config.http.header_timeout, config.http.body_timeout),

@@ -1,5 +1,7 @@
 //! WHIP and WHEP: status codes and header fields. Source: RFC 9725, draft-ietf-wish-whep.
 
+use sluice_engine::ids::ShardId;
+
 use crate::support::{Answer, Server, sdp};
 
 const SDP: (&str, &str) = ("content-type", "application/sdp");
@@ -36,6 +38,47 @@ async fn publishing_and_playing_by_post() {
     let kinds: Vec<_> =
         sessions["sessions"].as_array().expect("a list").iter().map(|s| &s["kind"]).collect();
     assert_eq!(kinds, ["whip", "whep"]);
+}
+
+/// The stand-in refuses what goes to another shard than that of its session, and legs of tracks that are not where they are said to be.
+#[tokio::test]
+async fn a_call_beyond_its_shard_goes_on_on_others() {
+    let server = Server::with_shards(3, &[("engine.call_sessions_per_shard", "2")]);
+    let whip = publish(&server, "show").await;
+    let mut players = Vec::new();
+    for _ in 0..6 {
+        let whep = server.ask("POST", "/whep/show", &[SDP], sdp::receiving()).await;
+        assert_eq!((whep.status.as_u16(), whep.body.matches("a=sendonly").count()), (201, 2));
+        players.push(location(&whep));
+    }
+    let shards = async |server: &Server| {
+        let sessions = server.get("/v1/calls/show/sessions").await.json();
+        let sessions = sessions["sessions"].as_array().expect("a list").clone();
+        assert!(sessions.iter().all(|s| s["stats"]["packets_in"] == 11), "{sessions:?}");
+        sessions.iter().map(|s| s["shard"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!(shards(&server).await, [0, 0, 1, 2, 1, 2, 0]);
+    assert_eq!(server.get("/v1/calls/show").await.json()["shard"], 0);
+    let one = server.get("/v1/calls/show/sessions").await.json()["sessions"][3].clone();
+    let path = format!("/v1/calls/show/sessions/{}", one["id"].as_str().expect("a string"));
+    assert_eq!(server.get(&path).await.json(), one);
+    assert_eq!((server.plane.count("AddLeg"), server.plane.count("AddRelayedLeg")), (4, 8));
+
+    // A place at home that is free again is taken first; what one side lost is found on every shard.
+    assert_eq!(server.delete(&players[0]).await.status, 200);
+    assert_eq!(server.delete(&players[5]).await.status, 200);
+    let whep = server.ask("POST", "/whep/show", &[SDP], sdp::receiving()).await;
+    assert_eq!(whep.status, 201);
+    assert_eq!(shards(&server).await, [0, 1, 2, 1, 2, 0]);
+    let lost = server.plane.sessions()[1];
+    server.plane.lose(lost);
+    for shard in 0..3 {
+        server.service.reconcile(ShardId(shard)).await;
+    }
+    assert_eq!(shards(&server).await, [0, 2, 1, 2, 0]);
+    assert_eq!(server.delete(&location(&whip)).await.status, 200);
+    assert_eq!(server.delete("/v1/calls/show").await.status, 204);
+    assert!(server.plane.sessions().is_empty());
 }
 
 #[tokio::test]

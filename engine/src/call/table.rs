@@ -6,6 +6,7 @@ use super::simulcast::Simulcast;
 use crate::clock::{Instant, NtpTime};
 use crate::config::EngineConfig;
 use crate::ids::{CallId, RtpTime, SessionKey, TallyId, TrackId, TrackKey};
+use crate::relay::{Lease, Upstream};
 use crate::rtp::audio_level::VoiceDetector;
 use crate::rtp::history::History;
 use crate::rtp::report::{SenderClock, rtp_time_after};
@@ -25,7 +26,11 @@ pub struct Track {
     /// Its call: legs of another call are refused.
     pub call: CallId,
     /// Who publishes it.
-    pub publisher: SessionKey,
+    pub publisher: Publisher,
+    /// The other shards with subscribers of it; none of a track that is itself another shard's.
+    pub relays: Vec<Lease>,
+    /// How often it was unmuted.
+    pub resumed: u32,
     /// The publisher's header extension ids.
     pub extensions: ExtensionMap,
     /// Who gets it.
@@ -40,6 +45,33 @@ pub struct Track {
     pub muted: bool,
     /// Listens for speech, where that is wanted and the publisher sends levels.
     pub voice: Option<VoiceDetector>,
+}
+
+/// Where a track's packets come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Publisher {
+    /// A session of this shard: the track is at home here.
+    Session(SessionKey),
+    /// Another shard, the track's home.
+    Relay(Upstream),
+}
+
+impl Publisher {
+    /// The session, of a track that is at home here.
+    pub fn session(&self) -> Option<SessionKey> {
+        match self {
+            Self::Session(key) => Some(*key),
+            Self::Relay(_) => None,
+        }
+    }
+
+    /// The other shard's side, of a track that is at home there.
+    pub fn upstream(&mut self) -> Option<&mut Upstream> {
+        match self {
+            Self::Session(_) => None,
+            Self::Relay(upstream) => Some(upstream),
+        }
+    }
 }
 
 /// What is kept of a layer.
@@ -105,7 +137,7 @@ impl Track {
     /// Makes the table's part of a track. `config.history_packets` slots a layer are reserved when a subscriber could ask for them.
     pub fn new(
         call: CallId,
-        publisher: SessionKey,
+        publisher: Publisher,
         params: &TrackParams,
         config: &EngineConfig,
     ) -> Self {
@@ -116,7 +148,8 @@ impl Track {
             extensions.set(Extension::DependencyDescriptor, 0);
         }
         let has_levels = params.extensions.id(Extension::AudioLevel).is_some();
-        let is_watched = params.voice_activity && has_levels;
+        // Who publishes is told once that it speaks: by the shard that has it.
+        let is_watched = params.voice_activity && has_levels && publisher.session().is_some();
         let keeps_history = params.codecs.iter().any(|codec| codec.nack);
         let layer = || Layer {
             history: keeps_history
@@ -127,6 +160,8 @@ impl Track {
             id: params.track,
             call,
             publisher,
+            relays: Vec::new(),
+            resumed: 0,
             extensions,
             legs: Vec::new(),
             layers: (0..params.layers.len().max(1)).map(|_| layer()).collect(),

@@ -109,6 +109,16 @@ impl SenderClock {
         Self::default()
     }
 
+    /// Makes the clock of a publisher whose clock is `offset_nanos` behind ours, as another shard found out.
+    pub fn with_offset(now: Instant, offset_nanos: i64) -> Self {
+        Self { estimate: Some(Estimate { offset_nanos, at: now }) }
+    }
+
+    /// Our clock less the publisher's, in nanoseconds, the shortest way included; `None` before its first report.
+    pub fn offset_nanos(&self) -> Option<i64> {
+        self.estimate.map(|estimate| estimate.offset_nanos)
+    }
+
     /// Takes note of a sender report that came at `now`, which is `our_ntp` on our clock and
     /// carries `peer_ntp`.
     pub fn on_sender_report(&mut self, now: Instant, our_ntp: NtpTime, peer_ntp: NtpTime) {

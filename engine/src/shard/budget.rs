@@ -12,6 +12,9 @@ pub const STAGED_BYTES: usize = 256 << 10;
 /// Datagrams taken from each other shard in one turn.
 pub const STEERED: usize = 512;
 
+/// Messages about tracks, most of them packets, taken from each other shard in one turn.
+pub const RELAYED: usize = 512;
+
 /// DTLS datagrams handled in one turn; each can cost a signature, about 0.1 ms. The rest waits in a bounded queue.
 pub const HANDSHAKES: usize = 16;
 

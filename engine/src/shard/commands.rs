@@ -4,11 +4,11 @@ use super::handle::{Envelope, Order};
 use super::mailbox::{Answer, Command, Report, ShardSnapshot};
 use super::{Shard, budget};
 use crate::bwe::Bounds;
-use crate::call::table::{LegRef, Track};
+use crate::call::table::{LegRef, Publisher, Track};
 use crate::clock::Instant;
 use crate::command_error::CommandError;
 use crate::config::LayerConfig;
-use crate::ids::{LegId, SessionId, SessionKey, TallyId, TrackId, TrackKey};
+use crate::ids::{CallId, LegId, SessionId, SessionKey, TallyId, TrackId, TrackKey};
 use crate::io::Network;
 use crate::metrics::TrackTally;
 use crate::session::Session;
@@ -69,6 +69,9 @@ impl Shard {
             Command::AddTrack { session, track } => self.add_track(session, *track)?,
             Command::RemoveTrack { session, track } => self.remove_track(session, track)?,
             Command::AddLeg { session, leg } => self.add_leg(now, session, *leg)?,
+            Command::AddRelayedLeg { session, leg, home, track } => {
+                self.add_relayed_leg(now, session, *leg, home, &track)?;
+            }
             Command::RemoveLeg { session, leg } => {
                 let key = self.key_of(session)?;
                 self.remove_leg(key, leg);
@@ -86,7 +89,7 @@ impl Shard {
         Ok(Answer::Done)
     }
 
-    fn key_of(&self, session: SessionId) -> Result<SessionKey, CommandError> {
+    pub(super) fn key_of(&self, session: SessionId) -> Result<SessionKey, CommandError> {
         self.by_id.get(&session).copied().ok_or(CommandError::UnknownSession(session))
     }
 
@@ -140,7 +143,21 @@ impl Shard {
         let (key, session) = self.session_mut(session)?;
         session.receiver.check_track(&params)?;
         let call = session.call;
-        if self.find_track(call, params.track).is_some() {
+        let track = self.insert_track(call, Publisher::Session(key), &params)?;
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.receiver.add_track(params, track, interval);
+        }
+        Ok(())
+    }
+
+    /// Puts a track into the table and its call.
+    pub(super) fn insert_track(
+        &mut self,
+        call: CallId,
+        publisher: Publisher,
+        params: &TrackParams,
+    ) -> Result<TrackKey, CommandError> {
+        if self.by_track.contains_key(&params.track) {
             return Err(CommandError::Exists);
         }
         let tally = params.tally.index();
@@ -149,18 +166,16 @@ impl Shard {
             return Err(CommandError::LimitReached { what: "tallies per shard", limit });
         }
         self.tallies.resize_with(self.tallies.len().max(tally + 1), TrackTally::default);
-        let track = Track::new(call, key, &params, &self.config);
-        let track = self.table.insert_with(|_| track);
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.receiver.add_track(params, track, interval);
-        }
-        self.calls.entry(call).or_default().tracks.push(track);
-        Ok(())
+        let track = Track::new(call, publisher, params, &self.config);
+        let key = self.table.insert_with(|_| track);
+        self.by_track.insert(params.track, key);
+        self.calls.entry(call).or_default().tracks.push(key);
+        Ok(key)
     }
 
-    fn find_track(&self, call: crate::ids::CallId, track: TrackId) -> Option<TrackKey> {
-        let is = |&key: &TrackKey| self.table.get(key).is_some_and(|t| t.id == track);
-        self.calls.get(&call)?.tracks.iter().copied().find(is)
+    pub(super) fn find_track(&self, call: CallId, track: TrackId) -> Option<TrackKey> {
+        let key = *self.by_track.get(&track)?;
+        self.table.get(key).filter(|track| track.call == call).map(|_| key)
     }
 
     fn remove_track(&mut self, session: SessionId, track: TrackId) -> Result<(), CommandError> {
@@ -189,22 +204,31 @@ impl Shard {
                 self.report(Report::Voice { session, track: id, active: false });
             }
         } else if was_muted {
-            for leg in &track.legs {
-                if let Some(subscriber) = self.sessions.get_mut(leg.session)
-                    && let Some(leg) = subscriber.sender.leg_mut(leg.leg)
-                {
-                    leg.skip_withheld();
-                }
-            }
-            let layers = track.layers_in_use();
-            self.request_keyframes(now, key, layers);
+            track.resumed = track.resumed.wrapping_add(1);
+            self.resume_legs(now, key);
         }
         Ok(())
     }
 
-    /// Takes a track out of the table, its call and its subscribers.
-    fn drop_track(&mut self, key: TrackKey) {
+    /// What comes of a track from here on comes after some that was withheld from its legs.
+    pub(super) fn resume_legs(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.table.get(key) else { return };
+        for leg in &track.legs {
+            if let Some(subscriber) = self.sessions.get_mut(leg.session)
+                && let Some(leg) = subscriber.sender.leg_mut(leg.leg)
+            {
+                leg.skip_withheld();
+            }
+        }
+        let layers = track.layers_in_use();
+        self.request_keyframes(now, key, layers);
+    }
+
+    /// Takes a track out of the table, its call and its subscribers, and from the shards that it is relayed to.
+    pub(super) fn drop_track(&mut self, key: TrackKey) {
         let Some(track) = self.table.remove(key) else { return };
+        self.by_track.remove(&track.id);
+        self.end_relays(&track);
         self.legs -= track.legs.len();
         for leg in track.legs {
             if let Some(session) = self.sessions.get_mut(leg.session) {
@@ -216,7 +240,7 @@ impl Shard {
         }
     }
 
-    fn add_leg(
+    pub(super) fn add_leg(
         &mut self,
         now: Instant,
         session: SessionId,
@@ -251,11 +275,11 @@ impl Shard {
         self.unlink_leg(track, key, position);
     }
 
-    fn unlink_leg(&mut self, track: TrackKey, session: SessionKey, leg: u32) {
-        let Some(track) = self.table.get_mut(track) else { return };
-        if track.remove_leg(session, leg) {
-            self.legs -= 1;
-        }
+    fn unlink_leg(&mut self, key: TrackKey, session: SessionKey, leg: u32) {
+        let Some(track) = self.table.get_mut(key) else { return };
+        let was_there = track.remove_leg(session, leg);
+        self.legs -= usize::from(was_there);
+        self.drop_unwanted(key);
     }
 
     fn say_goodbye(&mut self, now: Instant, key: SessionKey) {
@@ -303,7 +327,7 @@ impl Shard {
             tallies: self.tallies.clone(),
             sessions: self.sessions.len(),
             calls: self.calls.len(),
-            tracks: self.table.len(),
+            tracks: self.table.len() - self.relayed.tracks(),
             legs: self.legs,
             session_list: match with_sessions {
                 true => self.sessions.iter().map(of).collect(),

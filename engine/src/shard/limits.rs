@@ -50,7 +50,7 @@ pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 8] {
         Pool {
             name: "rings between shards",
             count: pairs,
-            bytes_each: steering::RING_BYTES,
+            bytes_each: steering::RING_BYTES + steering::RELAY_BYTES,
             at_start: true,
         },
         Pool {
@@ -60,7 +60,7 @@ pub fn pools(config: &EngineConfig, backend: Backend) -> [Pool; 8] {
             at_start: false,
         },
         Pool {
-            name: "history of one video track",
+            name: "history of one video track, on each shard with subscribers of it",
             count: config.history_packets,
             bytes_each: HISTORY_SLOT_BYTES,
             at_start: false,
@@ -94,7 +94,8 @@ mod tests {
         let of = |shards| EngineConfig { shards, ..EngineConfig::default() };
         let sum = |shards| bytes_at_start(&of(shards), Backend::Mmsg);
         let (one, two, three) = (sum(1), sum(2), sum(3));
-        assert_eq!(two - 2 * one, 2 * steering::RING_BYTES);
-        assert_eq!(three - 3 * one, 6 * steering::RING_BYTES);
+        let pair = steering::RING_BYTES + steering::RELAY_BYTES;
+        assert_eq!(two - 2 * one, 2 * pair);
+        assert_eq!(three - 3 * one, 6 * pair);
     }
 }

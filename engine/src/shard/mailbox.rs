@@ -1,5 +1,7 @@
 //! What control may ask of a shard, and what a shard reports by itself. Both ways are bounded.
 
+use std::sync::Arc;
+
 use crate::drop_reason::DropCounters;
 use crate::ice::Credentials;
 use crate::ids::{ChannelId, LegId, SessionId, ShardId, TrackId};
@@ -54,6 +56,18 @@ pub enum Command {
         session: SessionId,
         /// What was negotiated.
         leg: Box<LegParams>,
+    },
+    /// As [`Command::AddLeg`], for a track that is published on another shard. With its first leg here the track comes to this shard,
+    /// and goes with the last one, or when its home says that it has ended. While it is muted, which its home is told, nothing comes.
+    AddRelayedLeg {
+        /// The subscriber.
+        session: SessionId,
+        /// What was negotiated with the subscriber.
+        leg: Box<LegParams>,
+        /// The publisher's shard.
+        home: ShardId,
+        /// What was negotiated with the publisher: as in its [`Command::AddTrack`], which the home has answered.
+        track: Arc<TrackParams>,
     },
     /// Stops forwarding. Unknown legs are no error: the track may have gone first.
     RemoveLeg {

@@ -6,9 +6,9 @@ use arrayvec::ArrayVec;
 
 use super::mailbox::Report;
 use super::stage::{Stage, Staged};
-use super::{Shard, send};
+use super::{Shard, relay, send};
 use crate::call::fanout;
-use crate::call::table::ForwardTable;
+use crate::call::table::{ForwardTable, Publisher};
 use crate::clock::{self, Instant};
 use crate::drop_reason::DropReason;
 use crate::egress::Egress;
@@ -53,18 +53,12 @@ impl Shard {
             index: received.index,
             clock_rate_hz: received.clock_rate_hz,
         };
-        self.forward(now, received.track, packet, &datagram[received.plain]);
+        self.forward(received.track, packet, &datagram[received.plain]);
     }
 
     /// Takes one plain packet of a track; [`Shard::forward_staged`] brings it to all that is interested in it. There must be room:
     /// [`Stage::is_crowded`].
-    pub(super) fn forward(
-        &mut self,
-        _now: Instant,
-        track: TrackKey,
-        packet: Incoming,
-        bytes: &[u8],
-    ) {
+    pub(super) fn forward(&mut self, track: TrackKey, packet: Incoming, bytes: &[u8]) {
         if !self.stage.push(track, packet, bytes) {
             self.drops.count(DropReason::TooLarge);
         }
@@ -86,6 +80,7 @@ impl Shard {
             from += count;
         }
         self.current = None;
+        self.relayed.current = None;
         stage.clear();
         self.stage = stage;
     }
@@ -102,8 +97,9 @@ impl Shard {
         let Some(track) = self.table.get(key) else {
             return self.drops.add(DropReason::UnknownSsrc, staged.len() as u64);
         };
-        let (id, publisher) = (track.id, track.publisher);
-        self.current = Some(publisher);
+        let (id, publisher) = (track.id, track.publisher.session());
+        self.current = publisher;
+        self.relayed.current = publisher.is_none().then_some(key);
         let mut speech = ArrayVec::<bool, GROUP_MAX>::new();
         let mut waiting = 0;
         let mut ready = ArrayVec::<PlainRtp<'_>, GROUP_MAX>::new();
@@ -139,20 +135,27 @@ impl Shard {
                 continue;
             };
             layer.clock.on_packet(now, plain.numbers.timestamp, clock_rate_hz);
-            let tally = &mut self.tallies[track.tally.index()];
-            tally.packets_in += 1;
-            tally.bytes_in += bytes.len() as u64;
+            if publisher.is_some() {
+                let tally = &mut self.tallies[track.tally.index()];
+                tally.packets_in += 1;
+                tally.bytes_in += bytes.len() as u64;
+            }
             if track.muted {
                 self.counters.rtp_packets_muted += 1;
             } else {
                 if let Some(history) = &mut layer.history {
                     history.store(source, index, bytes);
                 }
+                if !track.relays.is_empty() {
+                    let (steering, drops) = (&mut self.steering, &mut self.drops);
+                    self.counters.relayed_out +=
+                        relay::pass_on(now, track, packet.packet, bytes, steering, drops);
+                }
                 ready.push(plain);
             }
         }
         self.fan_out(now, key, &mut ready, network);
-        if let Some(session) = self.sessions.get(publisher).map(|session| session.id) {
+        if let Some(session) = publisher.and_then(|key| self.sessions.get(key)).map(|s| s.id) {
             for active in speech {
                 self.report(Report::Voice { session, track: id, active });
             }
@@ -171,7 +174,8 @@ impl Shard {
         let (Some(first), Some(track)) = (packets.first(), self.table.get(key)) else { return };
         let layer = first.layer;
         let tally = &mut self.tallies[track.tally.index()];
-        let is_timed = tally.times_one_of(packets.len()) && !track.legs.is_empty();
+        let is_home = track.publisher.session().is_some();
+        let is_timed = is_home && tally.times_one_of(packets.len()) && !track.legs.is_empty();
         let mut took = Duration::ZERO;
         let mut written = Written::default();
         let mut blocks = Blocks::new();
@@ -228,6 +232,7 @@ impl Shard {
                 && let Some(layer) = track.layers.get_mut(usize::from(layer))
             {
                 layer.clock.report = Some(report);
+                relay::tell_clocks(track, &mut self.steering);
             }
         }
         for &(position, seq) in &wishes.resends {
@@ -265,10 +270,18 @@ impl Shard {
         }
     }
 
-    /// Hands a wish for a key frame of a layer to the track's publisher.
+    /// Hands a wish for a key frame of a layer to the track's publisher, or to the shard that has it.
     pub(super) fn request_keyframe(&mut self, now: Instant, track: TrackKey, layer: u8) {
-        let Some(track) = self.table.get(track) else { return };
-        let (publisher, id) = (track.publisher, track.id);
+        let key = track;
+        let Some(track) = self.table.get_mut(key) else { return };
+        let (id, publisher) = (track.id, &mut track.publisher);
+        let publisher = match publisher {
+            Publisher::Session(publisher) => *publisher,
+            Publisher::Relay(upstream) => {
+                upstream.layers |= 1 << layer;
+                return self.want(key);
+            }
+        };
         let Some(session) = self.sessions.get_mut(publisher) else { return };
         session.request_keyframe(now, id, layer, &mut self.egress, &mut self.counters);
         let deadline = session.next_deadline();

@@ -1,6 +1,6 @@
 //! A shard: all state of one core, and the turn that moves it.
 //!
-//! [`Shard::turn`] is the whole of it: receive a batch, handle each, what other shards passed on, timers, mailbox, flush. The
+//! [`Shard::turn`] is the whole of it: receive a batch, handle each, what other shards passed on, tracks of other shards, timers, mailbox, flush. The
 //! same turn runs on a pinned thread over a real back-end and in the simulator over a seeded network with a virtual clock.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +16,7 @@ use crate::config::EngineConfig;
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::dtls::Identity;
 use crate::egress::Egress;
-use crate::ids::{CallId, SessionId, SessionKey, ShardId};
+use crate::ids::{CallId, SessionId, SessionKey, ShardId, TrackId, TrackKey};
 use crate::io::Network;
 use crate::metrics::{ShardCounters, TrackTally};
 use crate::route::{PathId, Route};
@@ -37,6 +37,7 @@ pub mod launch;
 pub mod limits;
 pub mod mailbox;
 mod media;
+mod relay;
 mod stage;
 pub mod steering;
 pub mod timer_wheel;
@@ -46,6 +47,7 @@ use data::data_bytes;
 use demux::{Demux, Owner};
 use handle::{Envelope, Reports};
 use mailbox::Report;
+use relay::Relayed;
 use stage::Stage;
 use steering::{STEERED_BYTES_MAX, Steering};
 use timer_wheel::TimerWheel;
@@ -62,6 +64,8 @@ pub struct Shard {
     by_id: HashMap<SessionId, SessionKey, RandomState>,
     calls: HashMap<CallId, Call, RandomState>,
     table: ForwardTable,
+    by_track: HashMap<TrackId, TrackKey, RandomState>,
+    relayed: Relayed,
     legs: usize,
     demux: Demux,
     wheel: TimerWheel,
@@ -139,6 +143,8 @@ impl Shard {
             by_id: HashMap::default(),
             calls: HashMap::default(),
             table: ForwardTable::default(),
+            by_track: HashMap::default(),
+            relayed: Relayed::default(),
             legs: 0,
             demux: Demux::default(),
             wheel: TimerWheel::new(now),
@@ -169,6 +175,7 @@ impl Shard {
         self.counters.turns += 1;
         let received = self.receive(now, network);
         let steered = self.receive_steered(now, network);
+        let relayed = self.receive_relayed(now, network);
         self.forward_staged(now, network);
         let deferred = self.resume_handshakes(now);
         self.fire_timers(now, network);
@@ -176,14 +183,24 @@ impl Shard {
         self.deliver_reports();
         let data = self.resume_data(now);
         self.flush(network);
+        self.say_what_is_wanted(now);
         self.steering.wake_touched();
         self.deliver_reports();
-        if received || steered || deferred || commands || data || self.steering.has_mail() {
+        if received
+            || steered
+            || relayed
+            || deferred
+            || commands
+            || data
+            || self.steering.has_mail()
+        {
             return NextWake::Now;
         }
-        let is_waiting = self.steering.is_waiting() || !self.backlog.is_empty();
+        let is_waiting =
+            self.steering.is_waiting() || !self.backlog.is_empty() || self.relayed.is_waiting();
         let retry = is_waiting.then(|| now + RETRY);
-        match self.wheel.next_deadline().into_iter().chain(retry).min() {
+        let refresh = self.relayed.next_refresh();
+        match self.wheel.next_deadline().into_iter().chain(retry).chain(refresh).min() {
             Some(deadline) => NextWake::At(deadline),
             None => NextWake::Arrival,
         }
@@ -237,6 +254,9 @@ impl Shard {
         self.stage = Stage::new(budget::STAGED_PACKETS, budget::STAGED_BYTES);
         if let Some(key) = self.current.take() {
             self.end_session(now, key, SessionError::Internal);
+        }
+        if let Some(key) = self.relayed.current.take() {
+            self.drop_track(key);
         }
         while network.next_datagram().is_some() {}
         self.flush(network);

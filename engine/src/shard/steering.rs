@@ -1,4 +1,9 @@
-//! Datagrams that the kernel gave to one shard and that belong to another: bounded one-to-one rings between all shards.
+//! What shards pass each other: bounded one-to-one rings between all of them.
+//!
+//! One kind carries the packets of tracks to shards with subscribers of them; [`crate::relay`] says what goes over it. Packets leave
+//! some of it free, so that words about tracks find room when they do not.
+//!
+//! The others are for datagrams that the kernel gave to one shard and that belong to another.
 //!
 //! A shard that gets a stranger's check reads the owner out of the ufrag and passes the datagram on. Once the owner has validated
 //! the route it says so, and the first shard sends it everything that arrives there. Datagrams and claims are lost when a ring
@@ -11,8 +16,10 @@ use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::clock::Instant;
 use crate::ids::ShardId;
 use crate::io::{Stream, Wake};
+use crate::relay::{self, Message, Word};
 use crate::route::{Route, Transport};
 
 /// Bytes of the datagram ring from one shard to another: about a thousand full datagrams.
@@ -23,6 +30,16 @@ pub const RING_HANDOVERS: usize = 256;
 
 /// The largest datagram that is passed on; larger ones are no traffic of ours.
 pub const STEERED_BYTES_MAX: usize = 2048;
+
+/// Bytes of the ring that carries tracks from one shard to another: about nine hundred full packets, a tenth of a second of sixty
+/// videos.
+pub const RELAY_BYTES: usize = 1 << 20;
+
+/// What packets leave free of that ring.
+const RELAY_RESERVE: usize = RELAY_BYTES / 16;
+
+/// The largest packet that is relayed: what a datagram that came in can hold.
+pub const RELAYED_BYTES_MAX: usize = STEERED_BYTES_MAX;
 
 /// What one shard tells another besides datagrams.
 #[derive(Debug)]
@@ -46,6 +63,8 @@ struct Neighbour {
     datagrams_in: Consumer<u8>,
     handovers_out: Producer<Handover>,
     handovers_in: Consumer<Handover>,
+    relay_out: Producer<u8>,
+    relay_in: Consumer<u8>,
     /// Routes whose end the ring had no room for. Each was claimed before, so there are no more than claimed routes.
     disowned: VecDeque<Route>,
     wake: Option<Arc<dyn Wake>>,
@@ -54,7 +73,9 @@ struct Neighbour {
 }
 
 const HEADER: usize = 24;
-const FRAME_MAX: usize = HEADER + STEERED_BYTES_MAX;
+const FRAME_MAX: usize = RELAY_HEADER + STEERED_BYTES_MAX;
+/// Length, and the message.
+const RELAY_HEADER: usize = 2 + relay::HEAD_LEN;
 
 impl Steering {
     /// Makes the rings between `shards` shards; element `i` belongs to shard `i`.
@@ -71,11 +92,15 @@ impl Steering {
                 let (datagrams_down, datagrams_from_high) = RingBuffer::new(RING_BYTES);
                 let (handovers_up, handovers_from_low) = RingBuffer::new(RING_HANDOVERS);
                 let (handovers_down, handovers_from_high) = RingBuffer::new(RING_HANDOVERS);
+                let (relay_up, relay_from_low) = RingBuffer::new(RELAY_BYTES);
+                let (relay_down, relay_from_high) = RingBuffer::new(RELAY_BYTES);
                 all[low].neighbours[high] = Some(Neighbour {
                     datagrams_out: datagrams_up,
                     datagrams_in: datagrams_from_high,
                     handovers_out: handovers_up,
                     handovers_in: handovers_from_high,
+                    relay_out: relay_up,
+                    relay_in: relay_from_high,
                     disowned: VecDeque::new(),
                     wake: None,
                     touched: false,
@@ -85,6 +110,8 @@ impl Steering {
                     datagrams_in: datagrams_from_low,
                     handovers_out: handovers_down,
                     handovers_in: handovers_from_low,
+                    relay_out: relay_down,
+                    relay_in: relay_from_low,
                     disowned: VecDeque::new(),
                     wake: None,
                     touched: false,
@@ -112,7 +139,7 @@ impl Steering {
     pub fn send_datagram(&mut self, to: ShardId, route: Route, datagram: &[u8]) -> bool {
         let Some(Some(neighbour)) = self.neighbours.get_mut(to.index()) else { return false };
         let len = HEADER + datagram.len();
-        if len > FRAME_MAX || neighbour.datagrams_out.slots() < len {
+        if datagram.len() > STEERED_BYTES_MAX || neighbour.datagrams_out.slots() < len {
             return false;
         }
         write_header(&mut self.frame[..HEADER], route, datagram.len() as u16);
@@ -121,6 +148,47 @@ impl Steering {
         let pushed = neighbour.datagrams_out.push_entire_slice(&self.frame[..len]).is_ok();
         neighbour.touched |= pushed;
         pushed
+    }
+
+    /// Tells `to` something of a track, with the packet that belongs to it; false when it is too large, the ring is full, or there
+    /// is no such shard.
+    pub fn send_relay(&mut self, to: ShardId, message: &Message, packet: &[u8]) -> bool {
+        let Some(Some(neighbour)) = self.neighbours.get_mut(to.index()) else { return false };
+        let len = RELAY_HEADER + packet.len();
+        let reserved = match message.word {
+            Word::Packet(_) => RELAY_RESERVE,
+            _ => 0,
+        };
+        if packet.len() > RELAYED_BYTES_MAX || neighbour.relay_out.slots() < len + reserved {
+            return false;
+        }
+        self.frame[..2].copy_from_slice(&(packet.len() as u16).to_le_bytes());
+        self.frame[2..RELAY_HEADER].copy_from_slice(&message.write());
+        self.frame[RELAY_HEADER..len].copy_from_slice(packet);
+        let pushed = neighbour.relay_out.push_entire_slice(&self.frame[..len]).is_ok();
+        neighbour.touched |= pushed;
+        pushed
+    }
+
+    /// Takes what `from` said next of a track, with the packet that belongs to it in `into`, which holds [`RELAYED_BYTES_MAX`] bytes;
+    /// returns the packet's length. A message of an unknown kind is passed over.
+    pub fn take_relay(
+        &mut self,
+        now: Instant,
+        from: ShardId,
+        into: &mut [u8],
+    ) -> Option<(Message, usize)> {
+        let neighbour = self.neighbours.get_mut(from.index())?.as_mut()?;
+        loop {
+            let (mut len, mut head) = ([0; 2], [0; relay::HEAD_LEN]);
+            neighbour.relay_in.pop_entire_slice(&mut len).ok()?;
+            neighbour.relay_in.pop_entire_slice(&mut head).ok()?;
+            let len = usize::from(u16::from_le_bytes(len));
+            neighbour.relay_in.pop_entire_slice(into.get_mut(..len)?).ok()?;
+            if let Some(message) = Message::read(now, &head) {
+                return Some((message, len));
+            }
+        }
     }
 
     /// As [`Steering::send_datagram`], for a datagram of a route that nobody owns: false also when the ring is half full.
@@ -197,7 +265,9 @@ impl Steering {
 
     /// Whether anything waits from any shard.
     pub fn has_mail(&self) -> bool {
-        let waits = |n: &Neighbour| !n.datagrams_in.is_empty() || !n.handovers_in.is_empty();
+        let waits = |n: &Neighbour| {
+            !n.datagrams_in.is_empty() || !n.handovers_in.is_empty() || !n.relay_in.is_empty()
+        };
         self.neighbours.iter().flatten().any(waits)
     }
 
@@ -246,6 +316,8 @@ fn read_header(header: &[u8; HEADER]) -> (Route, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{CallId, ExtSeqNum, TrackId};
+    use crate::relay::PacketHead;
 
     fn route(remote: &str) -> Route {
         Route { transport: Transport::Udp, local: 7, remote: remote.parse().expect("an address") }
@@ -309,6 +381,51 @@ mod tests {
             last = Some(handover);
         }
         assert!(matches!(last, Some(Handover::Disown(of)) if of == route("192.0.2.1:2")));
+    }
+
+    fn said(word: Word) -> Message {
+        Message { call: CallId(1), track: TrackId(2), word }
+    }
+
+    fn packet() -> Message {
+        let index = ExtSeqNum(5);
+        let head = PacketHead { source: 1, layer: 0, index, clock_rate_hz: 48_000, resumed: 0 };
+        said(Word::Packet(head))
+    }
+
+    #[test]
+    fn words_about_tracks_cross_in_order_with_their_packets() {
+        let mut mesh = Steering::mesh(2);
+        let now = Instant::default();
+        let mut into = [0; RELAYED_BYTES_MAX];
+        assert!(mesh[0].send_relay(ShardId(1), &packet(), b"plain"));
+        assert!(mesh[0].send_relay(ShardId(1), &said(Word::Ended), b""));
+        assert!(mesh[1].has_mail() && !mesh[0].has_mail());
+        let taken = mesh[1].take_relay(now, ShardId(0), &mut into);
+        assert!(matches!(taken, Some((Message { word: Word::Packet(_), .. }, 5))));
+        assert_eq!(&into[..5], b"plain");
+        let taken = mesh[1].take_relay(now, ShardId(0), &mut into);
+        assert!(matches!(taken, Some((Message { word: Word::Ended, .. }, 0))));
+        assert!(mesh[1].take_relay(now, ShardId(0), &mut into).is_none());
+        assert!(!mesh[1].has_mail());
+    }
+
+    #[test]
+    fn packets_leave_room_for_words_and_none_is_too_large() {
+        let mut mesh = Steering::mesh(2);
+        let mut sent = 0;
+        while mesh[0].send_relay(ShardId(1), &packet(), &[7; 1_200]) {
+            sent += 1;
+        }
+        assert_eq!(sent, (RELAY_BYTES - RELAY_RESERVE) / (RELAY_HEADER + 1_200));
+        assert!(mesh[0].send_relay(ShardId(1), &said(Word::Stop), b""));
+        let mut into = [0; RELAYED_BYTES_MAX];
+        assert!(mesh[1].take_relay(Instant::default(), ShardId(0), &mut into).is_some());
+        assert!(mesh[0].send_relay(ShardId(1), &packet(), &[7; 1_200]), "there is room again");
+        assert!(mesh[1].send_relay(ShardId(0), &packet(), &[0; RELAYED_BYTES_MAX]));
+        assert!(!mesh[1].send_relay(ShardId(0), &packet(), &[0; RELAYED_BYTES_MAX + 1]));
+        assert!(!mesh[1].send_relay(ShardId(1), &packet(), b""), "to itself");
+        assert!(!mesh[1].send_relay(ShardId(9), &packet(), b""), "to nobody");
     }
 
     #[test]

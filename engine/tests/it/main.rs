@@ -6,6 +6,7 @@ mod call;
 mod data;
 mod hostile;
 mod malformed;
+mod relay;
 mod simulation;
 mod simulcast;
 mod voice;

@@ -55,8 +55,9 @@ fn one_call(seed: u64) -> u64 {
     world.transport_cc = rng.bool();
     let calls = rng.u64(1..=2);
     for call in 1..=calls {
-        let home = rng.usize(0..shards);
+        let homes = if rng.bool() { one_of(&mut rng, shards) } else { 0..shards };
         for _ in 0..rng.usize(2..=3) {
+            let home = rng.usize(homes.clone());
             let kernel_shard = rng.usize(0..shards);
             let peer = world.join(call, home, kernel_shard);
             world.publish(peer, Media::Audio);
@@ -105,6 +106,12 @@ fn one_call(seed: u64) -> u64 {
         assert_eq!(world.shards[shard].network.open_paths(), 0, "seed {seed}: handles leak");
     }
     world.course
+}
+
+/// A range of one shard, for a call that is on no other.
+fn one_of(rng: &mut fastrand::Rng, shards: usize) -> std::ops::Range<usize> {
+    let shard = rng.usize(0..shards);
+    shard..shard + 1
 }
 
 /// What the first peers and control say to each other over data channels, all along.
@@ -204,7 +211,8 @@ fn disturb(world: &mut World, rng: &mut fastrand::Rng, rtx: bool) {
     match rng.u8(0..7) {
         0 if present.len() > 2 => world.leave(peer),
         1 => {
-            let (call, home) = (world.peers[peer].call.0, world.peers[peer].home);
+            let call = world.peers[peer].call.0;
+            let home = rng.usize(0..world.shards.len());
             let kernel_shard = rng.usize(0..world.shards.len());
             let joiner = world.join(call, home, kernel_shard);
             world.publish(joiner, Media::Audio);

@@ -14,12 +14,17 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Peer 0 publishes two layers; the others are each behind a link of so many bits a second.
 fn behind(seed: u64, links: &[u64], rtx: bool) -> World {
-    let mut world = World::new(seed, 1, EngineConfig::default());
+    on_shards(1, seed, links, rtx)
+}
+
+/// The same on so many shards, on which the participants take turns.
+fn on_shards(shards: usize, seed: u64, links: &[u64], rtx: bool) -> World {
+    let mut world = World::new(seed, shards, EngineConfig::default());
     world.conditions = Conditions { delay: Duration::from_millis(10), ..Conditions::default() };
     world.transport_cc = true;
     world.join(1, 0, 0);
-    for &bps in links {
-        let peer = world.join(1, 0, 0);
+    for (at, &bps) in links.iter().enumerate() {
+        let peer = world.join(1, (at + 1) % shards, 0);
         world.peers[peer].link = Some(Link::new(bps, 200));
     }
     world.connect_all();
@@ -107,6 +112,35 @@ fn a_receiver_joins_low_and_goes_up_in_place_when_its_path_carries_it() {
     assert!(error <= 2, "{error} ticks: the reports tie the layers' clocks together");
     assert_eq!(world.snapshot(0).counters.layer_switches, 1);
     assert!(world.layers(0)[1].plis >= 1, "the layer's key frame was asked for");
+}
+
+#[test]
+fn a_receiver_on_another_shard_goes_up_in_place_as_well() {
+    let mut world = on_shards(2, 1, &[20_000_000, 20_000_000], true);
+    world.run_until(30 * SECOND, "going up", |world| {
+        [1, 2].iter().all(|&peer| world.layer_now(peer) == Some(1))
+    });
+    world.run(10 * SECOND);
+    for peer in [1, 2] {
+        assert_eq!(world.layer_now(peer), Some(1), "and it stays");
+        assert_eq!(check_leg(&world, peer), 1);
+        check_whole(&world, peer);
+        let error = clock_error(&world.parts_of(peer, leg(&world, peer)), Instant::default());
+        assert!(error <= 2, "{error} ticks: the reports tie the layers' clocks together");
+    }
+    assert_eq!(world.snapshot(1).counters.layer_switches, 1, "that of peer 1");
+}
+
+#[test]
+fn a_layer_that_stops_leaves_receivers_on_another_shard_to_the_one_that_goes_on() {
+    let mut world = on_shards(2, 5, &[20_000_000], true);
+    world.run_until(30 * SECOND, "going up", |world| world.layer_now(1) == Some(1));
+    world.run(SECOND);
+    world.layers(0)[1].is_sent = false;
+    world.run_until(3 * SECOND, "falling to the low one", |world| world.layer_now(1) == Some(0));
+    world.layers(0)[1].is_sent = true;
+    world.run_until(40 * SECOND, "going up again", |world| world.layer_now(1) == Some(1));
+    check_whole(&world, 1);
 }
 
 #[test]
@@ -251,7 +285,8 @@ fn switches_keep_their_promises_on_bad_networks_under_every_seed() {
     for seed in 100..124 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let rtx = rng.bool();
-        let mut world = behind(seed, &[20_000_000, 1_500_000, 3_000_000], rtx);
+        let shards = 1 + seed as usize % 3;
+        let mut world = on_shards(shards, seed, &[20_000_000, 1_500_000, 3_000_000], rtx);
         for _ in 0..4 {
             world.conditions = Conditions {
                 loss: rng.f64() * 0.04,

@@ -16,10 +16,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A publisher of audio and video, and somebody who gets both.
 fn talk() -> World {
-    let mut world = World::new(11, 1, EngineConfig::default());
+    talk_across(1)
+}
+
+/// The same, each on a shard of its own where there is more than one.
+fn talk_across(shards: usize) -> World {
+    let mut world = World::new(11, shards, EngineConfig::default());
     world.conditions.delay = Duration::from_millis(5);
-    for _ in 0..2 {
-        world.join(1, 0, 0);
+    for home in [0, shards - 1] {
+        world.join(1, home, 0);
     }
     world.publish(0, Media::Audio);
     world.publish(0, Media::Video);
@@ -64,7 +69,11 @@ fn a_muted_track_is_received_and_not_forwarded() {
 
 #[test]
 fn unmuting_looks_like_silence_and_not_like_loss() {
-    let mut world = talk();
+    (1..=2).for_each(unmuting_looks_like_silence_across);
+}
+
+fn unmuting_looks_like_silence_across(shards: usize) {
+    let mut world = talk_across(shards);
     world.run(SECOND);
     let publisher = world.peers[0].session.0;
     for (publication, media) in [(0, Media::Audio), (1, Media::Video)] {
@@ -87,13 +96,19 @@ fn unmuting_looks_like_silence_and_not_like_loss() {
         assert_eq!(asked, media == Media::Video, "video goes on with a key frame");
     }
     assert_eq!(world.peers[1].nacks, 0, "the publisher is asked for nothing");
-    assert_eq!(world.snapshot(0).counters.nacks_in, 0, "the subscriber misses nothing");
+    let home = world.peers[1].home;
+    assert_eq!(world.snapshot(home).counters.nacks_in, 0, "the subscriber misses nothing");
 }
 
 /// The publications' levels are steady for four seconds, then those of speech for four, and so on.
 #[test]
 fn speech_is_told_when_it_begins_and_ceases() {
-    let mut world = talk();
+    talk_is_told(talk());
+    talk_is_told(talk_across(2));
+}
+
+/// Once, though two shards may have the track.
+fn talk_is_told(mut world: World) {
     world.run(4 * SECOND);
     assert_eq!(voice(&world), [], "steady noise is no speech");
     world.run(4 * SECOND);

@@ -94,6 +94,12 @@ pub struct World {
     pub reports: Arc<Mutex<Vec<Report>>>,
     /// Whether control takes no reports for now.
     pub reports_stuck: Arc<AtomicBool>,
+    /// What is published: where, and as what.
+    pub tracks: HashMap<TrackId, (usize, Arc<TrackParams>)>,
+    /// The rings of one shard more than there are, for a test that says what it likes to the others.
+    pub elsewhere: Steering,
+    /// Shards that do nothing for now.
+    pub stalled: Vec<usize>,
     /// Whether sessions made from here on may have data channels.
     pub data_channels: bool,
     server: Identity,
@@ -240,7 +246,9 @@ impl World {
         let reports_stuck = Arc::new(AtomicBool::new(false));
         let server = identity(0, seed);
         let wall = WallClock::fixed(now, NtpTime(3_900_000_000 << 32));
-        let shards = Steering::mesh(shards).into_iter().enumerate().map(|(index, steering)| {
+        let mut rings = Steering::mesh(shards + 1);
+        let elsewhere = rings.pop().expect("one more");
+        let shards = rings.into_iter().enumerate().map(|(index, steering)| {
             let (mailbox, orders) = sync_channel(1_024);
             let parts = ShardParts {
                 id: ShardId(index as u16),
@@ -263,6 +271,9 @@ impl World {
             peers: Vec::new(),
             reports,
             reports_stuck,
+            tracks: HashMap::new(),
+            elsewhere,
+            stalled: Vec::new(),
             data_channels: true,
             server,
             queue: BinaryHeap::new(),
@@ -413,8 +424,7 @@ impl World {
             rtx_ssrcs: Vec::new(),
             extensions: publisher_extensions(),
         };
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+        self.add_track(peer, params);
         // Shortly before the roll-over, so that most runs cross it. Once media flows a client may lose its path before the
         // first packet gets through, and so starts in the lower half, as RFC 3711 §3.3.1 has it and browsers do.
         let first = if self.peers[peer].client.is_connected() { 0..32_768 } else { 65_000..65_400 };
@@ -438,8 +448,38 @@ impl World {
         track
     }
 
+    fn add_track(&mut self, peer: usize, params: TrackParams) {
+        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
+        self.tracks.insert(params.track, (home, Arc::new(params.clone())));
+        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+    }
+
+    /// The command that gives a session on shard `home` a leg of a track, wherever that is published.
+    pub fn add_leg(&self, home: usize, session: SessionId, leg: LegParams) -> Command {
+        let leg = Box::new(leg);
+        match self.tracks.get(&leg.track) {
+            Some((at, track)) if *at != home => Command::AddRelayedLeg {
+                session,
+                leg,
+                home: ShardId(*at as u16),
+                track: Arc::clone(track),
+            },
+            _ => Command::AddLeg { session, leg },
+        }
+    }
+
     /// The peer gets a track; `rtx` says whether it negotiated retransmission streams.
     pub fn subscribe(&mut self, peer: usize, track: TrackId, rtx: bool) -> LegId {
+        let params = self.leg_of(peer, track, rtx);
+        let leg = params.leg;
+        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
+        let command = self.add_leg(home, session, params);
+        self.command(home, command).expect("a leg");
+        leg
+    }
+
+    /// The next leg that a peer negotiates.
+    pub fn leg_of(&mut self, peer: usize, track: TrackId, rtx: bool) -> LegParams {
         let leg = LegId(self.fresh_id());
         let subscriber = &mut self.peers[peer];
         subscriber.ssrcs += 2;
@@ -455,7 +495,8 @@ impl World {
         if self.transport_cc {
             extensions.set(Extension::TransportCc, 12);
         }
-        let params = LegParams {
+        subscriber.subscriptions.push(Subscription { track, ssrc, rtx_ssrc, mid });
+        LegParams {
             leg,
             track,
             mid,
@@ -464,11 +505,7 @@ impl World {
             payload_types: payload_types.to_vec(),
             extensions,
             cname: "publisher".to_owned(),
-        };
-        subscriber.subscriptions.push(Subscription { track, ssrc, rtx_ssrc, mid });
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddLeg { session, leg: Box::new(params) }).expect("a leg");
-        leg
+        }
     }
 
     /// Mutes or unmutes one of a peer's publications.
@@ -535,7 +572,9 @@ impl World {
             for peer in 0..self.peers.len() {
                 self.act(peer);
             }
-            for shard in 0..self.shards.len() {
+            for shard in
+                (0..self.shards.len()).filter(|at| !self.stalled.contains(at)).collect::<Vec<_>>()
+            {
                 self.turn(shard);
             }
         }

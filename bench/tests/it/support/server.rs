@@ -24,16 +24,21 @@ const LEAVE_MAX: Duration = Duration::from_secs(8);
 impl Server {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same with further settings, as variables.
+    pub(crate) fn start_with(name: &str, settings: &[(&str, &str)]) -> Self {
         for _ in 1..ATTEMPTS {
-            if let Some(server) = Self::attempt(name) {
+            if let Some(server) = Self::attempt(name, settings) {
                 return server;
             }
         }
-        Self::attempt(name).expect("it starts on ports that were free")
+        Self::attempt(name, settings).expect("it starts on ports that were free")
     }
 
     /// Nothing when it ended by itself: the ports were not free any more.
-    fn attempt(name: &str) -> Option<Self> {
+    fn attempt(name: &str, settings: &[(&str, &str)]) -> Option<Self> {
         let folder = folder(&format!("server-{name}"));
         let (port, media) = (free_port(), free_port());
         let log = File::create(folder.join("log")).expect("the folder is writable");
@@ -46,6 +51,7 @@ impl Server {
             .arg(format!("--ice-port-udp={media}"))
             .arg(format!("--ice-port-tcp={media}"))
             .arg("--drain-timeout=0")
+            .envs(settings.iter().copied())
             .env("RTCD_STORE_DATASOURCE", folder.join("store"))
             .env("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true")
             .current_dir(&folder)
@@ -75,10 +81,15 @@ impl Server {
 
     /// Sessions it has.
     pub(crate) fn sessions(&self) -> u64 {
+        self.metric("sluice_sessions")
+    }
+
+    /// What it counts under a name, labels included.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let (status, body) = self.get("/metrics").expect("it answers");
         assert_eq!(status, 200, "{body}");
-        let value = body.lines().find_map(|line| line.strip_prefix("sluice_sessions "));
-        value.expect("it counts its sessions").parse().expect("they are a number")
+        let value = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect("it counts that").parse().expect("it is a number")
     }
 
     /// Waits until it has so many sessions.

@@ -25,6 +25,7 @@ mod leaving;
 mod reconnecting;
 mod screen;
 mod sessions_api;
+mod shards;
 mod signalling;
 mod simulcast;
 mod video;

@@ -104,7 +104,8 @@ async fn launch(
         }
     }
     command
-        .args(["serve", "--shards=1"])
+        .arg("serve")
+        .env("SLUICE_ENGINE_SHARDS", "1")
         .env("RTCD_API_HTTP_LISTENADDRESS", http.to_string())
         .env("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true")
         .env("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1")

@@ -103,10 +103,12 @@ impl State {
         if let Some(error) = self.refuse.as_mut().and_then(|refuse| refuse(&command)) {
             return Err(error);
         }
-        let known = |sessions: &BTreeMap<_, _>, session| match sessions.contains_key(&session) {
-            true => Ok(()),
-            false => Err(CommandError::UnknownSession(session)),
-        };
+        // A session is known to its shard alone.
+        let known =
+            |sessions: &BTreeMap<_, (ShardId, CallId)>, session| match sessions.get(&session) {
+                Some((at, _)) if *at == shard => Ok(()),
+                _ => Err(CommandError::UnknownSession(session)),
+            };
         match command {
             Command::AddSession(params) => {
                 if self.sessions.insert(params.session, (shard, params.call)).is_some() {
@@ -128,7 +130,14 @@ impl State {
             }
             Command::AddLeg { session, leg } => {
                 known(&self.sessions, session)?;
-                if !self.tracks.contains_key(&leg.track) {
+                if self.shard_of(leg.track) != Some(shard) {
+                    return Err(CommandError::UnknownTrack(leg.track));
+                }
+            }
+            Command::AddRelayedLeg { session, leg, home, track } => {
+                known(&self.sessions, session)?;
+                assert_eq!((leg.track, home == shard), (track.track, false));
+                if self.shard_of(leg.track) != Some(home) {
                     return Err(CommandError::UnknownTrack(leg.track));
                 }
             }
@@ -142,6 +151,10 @@ impl State {
             }
         }
         Ok(Answer::Done)
+    }
+
+    fn shard_of(&self, track: TrackId) -> Option<ShardId> {
+        self.sessions.get(self.tracks.get(&track)?).map(|(shard, _)| *shard)
     }
 
     fn snapshot(&self, shard: ShardId) -> ShardSnapshot {

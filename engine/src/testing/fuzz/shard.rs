@@ -13,16 +13,18 @@ use crate::config::EngineConfig;
 use crate::dtls::{DtlsRole, Identity};
 use crate::ice::Credentials;
 use crate::ids::{
-    CallId, ExtSeqNum, LegId, Mid, PayloadType, Rid, SeqNum, SessionId, ShardId, Ssrc, TallyId,
-    TrackId,
+    CallId, ExtSeqNum, LegId, Mid, PayloadType, Rid, RtpTime, SeqNum, SessionId, ShardId, Ssrc,
+    TallyId, TrackId,
 };
+use crate::relay::{Message, PacketHead, Word};
 use crate::route::{Route, Transport};
+use crate::rtp::report::SenderClock;
 use crate::session::params::{
     CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
 };
 use crate::shard::handle::{Envelope, Reports};
 use crate::shard::mailbox::{Answer, Command, Report};
-use crate::shard::steering::Steering;
+use crate::shard::steering::{RELAYED_BYTES_MAX, Steering};
 use crate::shard::{NextWake, Shard, ShardParts};
 use crate::testing::client::{Client, ClientParams};
 use crate::testing::net::SimNetwork;
@@ -57,6 +59,10 @@ struct Scene {
     shard: Shard,
     network: SimNetwork,
     mailbox: SyncSender<Envelope>,
+    /// The rings of another shard, which says what the plan has it say.
+    elsewhere: Steering,
+    /// Packets that it said so far.
+    relayed: u64,
     clients: [Client; 2],
     proven: HashSet<SocketAddr>,
     sealed: HashMap<(SocketAddr, u32, u64), Vec<u8>>,
@@ -68,6 +74,8 @@ struct Scene {
 }
 
 const STREAMS: usize = 6;
+/// The first half are those of sessions, the others another shard's.
+const TRACKS_IN_ALL: u64 = 8;
 const CODECS: [(u8, Option<u8>); 2] = [(111, None), (96, Some(97))];
 
 fn identity(of: usize) -> &'static Identity {
@@ -100,13 +108,15 @@ impl Scene {
     fn new() -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
         let (mailbox, orders) = sync_channel(64);
+        let mut rings = Steering::mesh(2);
+        let elsewhere = rings.remove(1);
         let parts = ShardParts {
             id: ShardId(0),
             config: EngineConfig { history_packets: 32, ..EngineConfig::default() },
             identity: Arc::new(identity(0).clone()),
             wall: WallClock::fixed(now, NtpTime(3_900_000_000 << 32)),
             seed: 1,
-            steering: Steering::mesh(1).remove(0),
+            steering: rings.remove(0),
             mailbox: orders,
             reports: Box::new(Quiet),
         };
@@ -126,6 +136,8 @@ impl Scene {
             shard: Shard::new(now, parts),
             network: SimNetwork::default(),
             mailbox,
+            elsewhere,
+            relayed: 0,
             clients: [client(0), client(1)],
             proven: HashSet::from([address(0), address(1)]),
             sealed: HashMap::new(),
@@ -254,6 +266,7 @@ impl Scene {
                 self.clients_act();
             }
             5 => self.order(of, plan),
+            8 => self.say_of_a_track(plan),
             7 => self.tell_arrivals(of, plan),
             6 => {
                 let later = self.now + Duration::from_secs(5);
@@ -363,6 +376,48 @@ impl Scene {
         self.send_sealed(of, ExtSeqNum(u64::from(seq)), &packet);
     }
 
+    /// Another shard says something of a track that it has or has not. It never says one packet twice.
+    fn say_of_a_track(&mut self, plan: &mut Plan<'_>) {
+        let mut heard = [0; RELAYED_BYTES_MAX];
+        while self.elsewhere.take_relay(self.now, ShardId(0), &mut heard).is_some() {}
+        let (what, layer, flags) = (plan.u8(), plan.u8() % 4, plan.u8());
+        let word = match what % 8 {
+            0 => {
+                let clock = SenderClock::with_offset(self.now, i64::from(plan.u16()) << flags % 48);
+                let (ntp, rtp) = (NtpTime(u64::from(plan.u16()) << 32), RtpTime(plan.u16().into()));
+                Word::Clock { layer, clock, ntp, rtp }
+            }
+            1 => Word::Want { layers: flags },
+            2 => Word::Stop,
+            3 if flags < 16 => Word::Ended,
+            _ => {
+                self.relayed += 1 + u64::from(flags >> 5);
+                Word::Packet(PacketHead {
+                    source: u32::from(layer),
+                    layer,
+                    index: ExtSeqNum(self.relayed),
+                    clock_rate_hz: 90_000,
+                    resumed: u32::from(flags & 1),
+                })
+            }
+        };
+        let mut packet = Vec::new();
+        if let Word::Packet(head) = word {
+            packet.extend([0x80, [111, 96][usize::from(flags >> 1 & 1)]]);
+            packet.extend(head.index.seq().0.to_be_bytes());
+            packet.extend((head.index.0 as u32).wrapping_mul(900).to_be_bytes());
+            packet.extend([0; 4]);
+            let len = usize::from(plan.u8());
+            packet.extend(plan.bytes(len));
+            if flags & 4 != 0 {
+                packet[0] = plan.u8();
+            }
+        }
+        let track = TrackId(u64::from(what >> 3) % TRACKS_IN_ALL);
+        let message = Message { call: CallId(1 + u64::from(what >> 7)), track, word };
+        self.elsewhere.send_relay(ShardId(0), &message, &packet);
+    }
+
     fn send_sealed(&mut self, of: usize, index: ExtSeqNum, plain: &[u8]) {
         let mut out = Vec::new();
         self.clients[of].send_rtp(index, plain, &mut |d: &[u8]| out.push(d.to_vec()));
@@ -378,7 +433,8 @@ impl Scene {
             1 => {
                 let _ = self.command(Command::RemoveTrack { session, track: TrackId(id) });
             }
-            2 | 3 => self.add_leg(of, id, what & 8 == 0),
+            2 | 3 if what & 16 == 0 => self.add_leg(of, id, what & 8 == 0),
+            2 | 3 => self.add_relayed_leg(of, id, what & 8 == 0),
             4 => {
                 let _ = self.command(Command::RemoveLeg { session, leg: LegId(id) });
             }
@@ -402,39 +458,24 @@ impl Scene {
     }
 
     fn add_track(&mut self, of: usize, id: u64) {
-        let mut extensions = ExtensionMap::default();
-        extensions.set(Extension::AudioLevel, 1);
-        extensions.set(Extension::TransportCc, 3);
-        extensions.set(Extension::Mid, 4);
-        extensions.set(Extension::Rid, 5);
-        // Every second track is in simulcast.
-        let rids = ["a", "b"].iter().take(if id % 2 == 1 { 2 } else { 0 });
-        let layers = rids.filter_map(|rid| Rid::new(rid)).collect();
-        let codec = |(payload_type, rtx): (u8, Option<u8>)| CodecParams {
-            payload_type: PayloadType(payload_type),
-            clock_rate_hz: 90_000,
-            format: PayloadFormat::Vp8,
-            rtx: rtx.map(PayloadType),
-            nack: rtx.is_some(),
-            pli: rtx.is_some(),
-            transport_cc: true,
-        };
-        let track = TrackParams {
-            layers,
-            voice_activity: true,
-            tally: TallyId::default(),
-            track: TrackId(id),
-            mid: Mid::new(&id.to_string()).expect("a digit"),
-            kind: MediaKind::Video,
-            codecs: CODECS.map(codec).to_vec(),
-            ssrcs: vec![Ssrc(id as u32 + 10)],
-            rtx_ssrcs: Vec::new(),
-            extensions,
-        };
-        let _ = self.command(Command::AddTrack { session: session(of), track: Box::new(track) });
+        let track = Box::new(track_params(id));
+        let _ = self.command(Command::AddTrack { session: session(of), track });
     }
 
     fn add_leg(&mut self, of: usize, id: u64, rtx: bool) {
+        let leg = Box::new(self.leg_params(id, rtx));
+        let _ = self.command(Command::AddLeg { session: session(of), leg });
+    }
+
+    /// Of a track that no session here can publish.
+    fn add_relayed_leg(&mut self, of: usize, id: u64, rtx: bool) {
+        let id = id + TRACKS_IN_ALL / 2;
+        let leg = Box::new(self.leg_params(id, rtx));
+        let (home, track) = (ShardId(1), Arc::new(track_params(id)));
+        let _ = self.command(Command::AddRelayedLeg { session: session(of), leg, home, track });
+    }
+
+    fn leg_params(&mut self, id: u64, rtx: bool) -> LegParams {
         self.fresh_ssrc += 2;
         let map = |(from, repair): (u8, Option<u8>)| PayloadMap {
             from: PayloadType(from),
@@ -447,7 +488,7 @@ impl Scene {
         if id < 3 {
             extensions.set(Extension::TransportCc, 12);
         }
-        let leg = LegParams {
+        LegParams {
             leg: LegId(id),
             track: TrackId(id),
             mid: Mid::new("s").expect("a letter"),
@@ -456,8 +497,7 @@ impl Scene {
             payload_types: CODECS.map(map).to_vec(),
             extensions,
             cname: "publisher".to_owned(),
-        };
-        let _ = self.command(Command::AddLeg { session: session(of), leg: Box::new(leg) });
+        }
     }
 
     /// Whoever has not left vanishes: within two minutes nothing may be left of the call.
@@ -471,5 +511,37 @@ impl Scene {
         assert_eq!((left.sessions, left.calls, left.tracks, left.legs), (0, 0, 0, 0));
         assert_eq!(self.network.open_paths(), 0, "handles leak");
         assert_eq!(left.counters.panics, 0);
+    }
+}
+
+fn track_params(id: u64) -> TrackParams {
+    let mut extensions = ExtensionMap::default();
+    extensions.set(Extension::AudioLevel, 1);
+    extensions.set(Extension::TransportCc, 3);
+    extensions.set(Extension::Mid, 4);
+    extensions.set(Extension::Rid, 5);
+    // Every second track is in simulcast.
+    let rids = ["a", "b"].iter().take(if id % 2 == 1 { 2 } else { 0 });
+    let layers = rids.filter_map(|rid| Rid::new(rid)).collect();
+    let codec = |(payload_type, rtx): (u8, Option<u8>)| CodecParams {
+        payload_type: PayloadType(payload_type),
+        clock_rate_hz: 90_000,
+        format: PayloadFormat::Vp8,
+        rtx: rtx.map(PayloadType),
+        nack: rtx.is_some(),
+        pli: rtx.is_some(),
+        transport_cc: true,
+    };
+    TrackParams {
+        layers,
+        voice_activity: true,
+        tally: TallyId::default(),
+        track: TrackId(id),
+        mid: Mid::new(&id.to_string()).expect("a digit"),
+        kind: MediaKind::Video,
+        codecs: CODECS.map(codec).to_vec(),
+        ssrcs: vec![Ssrc(id as u32 + 10)],
+        rtx_ssrcs: Vec::new(),
+        extensions,
     }
 }

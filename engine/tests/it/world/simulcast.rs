@@ -6,7 +6,6 @@ use std::time::Duration;
 use sluice_engine::clock::{Instant, NtpTime};
 use sluice_engine::ids::{ExtSeqNum, Mid, Rid, RtpTime, SeqNum, Ssrc, TallyId, TrackId};
 use sluice_engine::session::params::{CodecParams, MediaKind, TrackParams};
-use sluice_engine::shard::mailbox::Command;
 use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::sr::{self, SenderReport};
 use sluice_engine::wire::rtcp::twcc;
@@ -123,8 +122,7 @@ impl World {
             rtx_ssrcs: Vec::new(),
             extensions,
         };
-        let (home, session) = (self.peers[peer].home, self.peers[peer].session);
-        self.command(home, Command::AddTrack { session, track: Box::new(params) }).expect("added");
+        self.add_track(peer, params);
         let mut layer = |rid, parts| Layer {
             rid,
             ssrc: Ssrc(self.rng.u32(1..)),
