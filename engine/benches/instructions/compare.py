@@ -31,8 +31,8 @@ def functions(profile):
             name(files, text)
         elif key == "fn":
             function = name(names, text)
-            # Numbers that tell copies of a function apart are no part of what it is.
-            function = function.split("'")[0]
+            # A number at the end tells levels of recursion apart.
+            function = re.sub(r"'\d+$", "", function)
             function = (bool(CIPHER_FILE.search(file) or CIPHER_NAME.search(function)), function)
         elif key == "cfn":
             name(names, text)
@@ -43,6 +43,8 @@ def functions(profile):
             if not is_call:
                 found[function] += int(line.split()[1])
             is_call = False
+        elif key == "totals" and found.total() != int(text):
+            sys.exit(f"{profile}: functions add up to {found.total()} instructions, not to {text}")
     return found
 
 
@@ -91,8 +93,8 @@ def main():
     print("total: all instructions; own: without those of the cipher and its hash.")
 
     if mode == "record":
-        before.update({case: {"unit": unit, **figures} for case, (unit, figures, _) in measured.items()})
-        recorded_path.write_text(json.dumps({**tools, "cases": before}, indent=2) + "\n")
+        figures = {case: {"unit": unit, **figures} for case, (unit, figures, _) in measured.items()}
+        recorded_path.write_text(json.dumps({**tools, "cases": figures}, indent=2) + "\n")
         print(f"Recorded in {recorded_path}.")
         return
     if fallen:
