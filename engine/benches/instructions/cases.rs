@@ -8,6 +8,9 @@ use sluice_engine::srtp::Profile;
 
 use crate::rig::{Media, Publication, Rig};
 
+/// What handshakes with browsers choose.
+const GCM: Profile = Profile::AeadAes256Gcm;
+
 /// Receivers of one voice, and of one camera or screen.
 const LISTENERS: usize = 100;
 const VIEWERS: usize = 25;
@@ -70,7 +73,7 @@ fn send_frame(rig: &mut Rig, stream: &mut Publication, packets: usize) {
     }
 }
 
-fn audio_fanout_with(profile: Option<Profile>) -> u64 {
+fn audio_fanout_with(profile: Profile) -> u64 {
     let mut rig = Rig::new(EngineConfig::default(), profile, packets_out);
     let (mut streams, _) = one_to_many(&mut rig, Media::Audio);
     let units = rounds(&mut rig, |rig| rig.send(&mut streams[0], VOICE_BYTES, false));
@@ -78,19 +81,19 @@ fn audio_fanout_with(profile: Option<Profile>) -> u64 {
     units
 }
 
-/// A voice to many, one packet a turn, under the profile that browsers get: AEAD_AES_256_GCM.
+/// A voice to many, one packet a turn.
 pub fn audio_fanout() -> u64 {
-    audio_fanout_with(None)
+    audio_fanout_with(GCM)
 }
 
 /// The same to peers that have nothing better.
 pub fn audio_fanout_cm_sha1() -> u64 {
-    audio_fanout_with(Some(Profile::Aes128CmHmacSha1_80))
+    audio_fanout_with(Profile::Aes128CmHmacSha1_80)
 }
 
 /// A camera to many, one frame a turn.
 pub fn video_fanout() -> u64 {
-    let mut rig = Rig::new(EngineConfig::default(), None, packets_out);
+    let mut rig = Rig::new(EngineConfig::default(), GCM, packets_out);
     let (mut streams, _) = one_to_many(&mut rig, Media::Video);
     let units = rounds(&mut rig, |rig| send_frame(rig, &mut streams[0], FRAME_PACKETS));
     assert_eq!(units, (COUNTED_ROUNDS * FRAME_PACKETS * VIEWERS) as u64);
@@ -102,7 +105,7 @@ pub fn simulcast_fanout() -> u64 {
     // No path is found to carry more than the lower layer.
     let layers = LayerConfig { estimate_max_bps: 400_000, ..LayerConfig::default() };
     let config = EngineConfig { layers, ..EngineConfig::default() };
-    let mut rig = Rig::new(config, None, packets_out);
+    let mut rig = Rig::new(config, GCM, packets_out);
     let (mut streams, _) = one_to_many(&mut rig, Media::Simulcast);
     let units = rounds(&mut rig, |rig| {
         for (stream, packets) in streams.iter_mut().zip([LOW_FRAME_PACKETS, FRAME_PACKETS]) {
@@ -127,7 +130,7 @@ pub fn pairs() -> u64 {
 }
 
 fn calls_of_two(unit: fn(&ShardCounters) -> u64) -> (Rig, Vec<Publication>) {
-    let mut rig = Rig::new(EngineConfig::default(), None, unit);
+    let mut rig = Rig::new(EngineConfig::default(), GCM, unit);
     let mut streams = Vec::new();
     for call in 0..CALLS {
         let (one, other) = (rig.add_peer(call as u64), rig.add_peer(call as u64));
@@ -139,7 +142,7 @@ fn calls_of_two(unit: fn(&ShardCounters) -> u64) -> (Rig, Vec<Publication>) {
 
 /// Voices that nobody hears. All of a round come in one turn.
 pub fn ingress() -> u64 {
-    let mut rig = Rig::new(EngineConfig::default(), None, |counters| counters.rtp_packets_in);
+    let mut rig = Rig::new(EngineConfig::default(), GCM, |counters| counters.rtp_packets_in);
     let mut streams = Vec::new();
     for call in 0..CALLS {
         let peer = rig.add_peer(call as u64);
@@ -156,7 +159,7 @@ pub fn ingress() -> u64 {
 
 /// Each receiver of a camera asks for one packet of each frame again. Asking is counted, the frame is not.
 pub fn nack() -> u64 {
-    let mut rig = Rig::new(EngineConfig::default(), None, |counters| counters.rtx_out);
+    let mut rig = Rig::new(EngineConfig::default(), GCM, |counters| counters.rtx_out);
     let (mut streams, receivers) = one_to_many(&mut rig, Media::Video);
     let units = rounds(&mut rig, |rig| {
         send_frame(rig, &mut streams[0], FRAME_PACKETS);
@@ -171,7 +174,7 @@ pub fn nack() -> u64 {
 
 /// Receivers of a camera tell when its packets came. Their other reports are not counted.
 pub fn feedback() -> u64 {
-    let mut rig = Rig::new(EngineConfig::default(), None, |counters| counters.transport_cc_in);
+    let mut rig = Rig::new(EngineConfig::default(), GCM, |counters| counters.transport_cc_in);
     let (mut streams, _) = one_to_many(&mut rig, Media::Video);
     rig.connect();
     for round in 0..WARM_ROUNDS + COUNTED_ROUNDS {

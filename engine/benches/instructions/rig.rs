@@ -183,6 +183,7 @@ pub struct Rig {
     network: Apart,
     next: NextWake,
     mailbox: SyncSender<Envelope>,
+    profile: Profile,
     ours: Identity,
     theirs: Identity,
     rng: fastrand::Rng,
@@ -222,20 +223,10 @@ fn to_shard(peer: usize, network: &mut Apart) -> impl FnMut(&[u8]) {
 }
 
 impl Rig {
-    /// Makes a shard without sessions. What is counted is told by `unit`; `profile` instead of the one that the handshake chooses.
-    pub fn new(
-        config: EngineConfig,
-        profile: Option<Profile>,
-        unit: fn(&ShardCounters) -> u64,
-    ) -> Self {
+    /// Makes a shard without sessions, whose handshakes end with `profile`. `unit` tells how much work was done.
+    pub fn new(config: EngineConfig, profile: Profile, unit: fn(&ShardCounters) -> u64) -> Self {
         let now = Instant::from_start(Duration::from_secs(1_000));
-        let identity = || {
-            let identity = Identity::generate().expect("a certificate");
-            match profile {
-                Some(profile) => identity.with_profile(profile),
-                None => identity,
-            }
-        };
+        let identity = || Identity::generate().expect("a certificate").with_profile(profile);
         let (ours, theirs) = (identity(), identity());
         let (mailbox, orders) = sync_channel(1);
         let parts = ShardParts {
@@ -254,6 +245,7 @@ impl Rig {
             network: Apart::default(),
             next: NextWake::Now,
             mailbox,
+            profile,
             ours,
             theirs,
             rng: fastrand::Rng::with_seed(7),
@@ -364,6 +356,8 @@ impl Rig {
             self.step();
             self.settle();
         }
+        let is_right = |peer: &Peer| peer.client.profile() == Some(self.profile);
+        assert!(self.peers.iter().all(is_right), "not everyone has {}", self.profile);
     }
 
     /// Time goes on by one step, and clients do what is due: it arrives, but the shard has not looked.
