@@ -206,7 +206,7 @@ pub fn idle() -> u64 {
         rig.step();
         rig.settle();
     }
-    // Twice as long as the longest of what comes again and again.
+    // Four rounds of checks, which come least often.
     let seconds = 10;
     let checks = rig.shard.counters().stun_checks;
     let end = rig.now + Duration::from_secs(seconds);
