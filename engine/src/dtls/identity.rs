@@ -7,6 +7,8 @@ use std::time::Duration;
 use dimpl::{Config, ConfigBuilder, DtlsCertificate, certificate};
 
 use super::{Fingerprint, HashFunction};
+#[cfg(any(test, feature = "testing"))]
+use crate::srtp::Profile;
 
 /// First wait before a flight is sent again; doubles each time. A second, the default of RFC 6347 §4.2.4.1, would be heard as a
 /// slow join whenever one datagram is lost; the paths of a call have round trips well below this.
@@ -28,6 +30,8 @@ struct Inner {
     certificate: DtlsCertificate,
     fingerprint: Fingerprint,
     config: Arc<Config>,
+    #[cfg(any(test, feature = "testing"))]
+    profile: Option<Profile>,
 }
 
 /// Why no identity could be made.
@@ -61,7 +65,13 @@ impl Identity {
         let config = config_builder().build().map_err(|_| DtlsError::Crypto)?;
         let fingerprint =
             Fingerprint::of_certificate(HashFunction::Sha256, &certificate.certificate);
-        let inner = Inner { certificate, fingerprint, config: Arc::new(config) };
+        let inner = Inner {
+            certificate,
+            fingerprint,
+            config: Arc::new(config),
+            #[cfg(any(test, feature = "testing"))]
+            profile: None,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -77,8 +87,26 @@ impl Identity {
             certificate: self.certificate(),
             fingerprint: self.inner.fingerprint.clone(),
             config: Arc::new(config),
+            profile: self.inner.profile,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same certificate for handshakes that end with the keys of `profile`, whatever was negotiated. Both ends must want it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn with_profile(&self, profile: Profile) -> Self {
+        let inner = Inner {
+            certificate: self.certificate(),
+            fingerprint: self.inner.fingerprint.clone(),
+            config: self.config(),
+            profile: Some(profile),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn profile(&self) -> Option<Profile> {
+        self.inner.profile
     }
 
     /// The certificate's SHA-256 hash, for `a=fingerprint`.
