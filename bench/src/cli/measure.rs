@@ -30,9 +30,12 @@ pub struct RunArguments {
     pid: Option<u32>,
     #[command(flatten)]
     load: LoadArguments,
-    /// Measures the floor of the same packets on this machine afterwards
+    /// Measures the floors of the same packets on this machine afterwards: saturated, and in this rhythm on loopback
     #[arg(long)]
     floor: bool,
+    /// The core that the floors are sent from; readers run on the others [default: the server's, if it has but one]
+    #[arg(long, requires = "floor")]
+    floor_core: Option<usize>,
     /// What the floor sends to
     #[arg(long, default_value_t = Device::Loopback, requires = "floor")]
     floor_device: Device,
@@ -102,14 +105,9 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     let target = load.target(&arguments.target, &scenario)?;
     let options = load.options(target, arguments.pid, scenario, &arguments.label);
     let mut result = run_once(&options)?;
-    if arguments.floor && !result.partial {
-        let plan = floor::FloorPlan {
-            devices: vec![arguments.floor_device],
-            ..floor::plan_for(&options.scenario)
-        };
-        let found = floor::measure(&plan, &mut |text| eprintln!("floor: {text}"))?;
-        floor::hold_against(&mut result, &found.points, arguments.floor_device.name());
-        result.problems.extend(found.missing);
+    if arguments.floor && !result.partial && options.scenario.has_media() {
+        let core = arguments.floor_core.or_else(|| options.pid.and_then(floor::only_core));
+        measure_floors(&mut result, &options.scenario, arguments.floor_device, core);
     }
     if let Some(path) = &arguments.json {
         write_json(path, &result)?;
@@ -120,6 +118,34 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     println!("{}", reports::markdown(slice::from_ref(&result), &[]));
     let is_good = result.valid && result.complete && !result.partial;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Gives a run the floors of its packets: as fast as can be, and as they were sent, also with runs as long as the server's.
+///
+/// A run is whole without them: what was in the way stands among its problems.
+fn measure_floors(
+    result: &mut RunResult,
+    scenario: &Scenario,
+    device: Device,
+    core: Option<usize>,
+) {
+    let progress = &mut |text: &str| eprintln!("floor: {text}");
+    let plan = floor::FloorPlan { devices: vec![device], core, ..floor::plan_for(scenario) };
+    match floor::measure(&plan, progress) {
+        Ok(found) => {
+            floor::hold_against(result, &found.points, device.name());
+            result.problems.extend(found.missing);
+        }
+        Err(why) => result.problems.push(format!("no floor: {why}")),
+    }
+    let alike =
+        result.server.run_length_out.and_then(|mean| floor::nearest_run(scenario, mean).ok());
+    let run_of = std::iter::once(None).chain(alike.map(Some)).collect();
+    let plan = floor::PacedPlan { run_of, core, ..floor::PacedPlan::default() };
+    match floor::measure_paced(scenario, &plan, &mut result.problems, progress) {
+        Ok(found) => floor::hold_on_path(result, &found),
+        Err(why) => result.problems.push(format!("no floor on this path: {why}")),
+    }
 }
 
 /// Runs both sides in turns.

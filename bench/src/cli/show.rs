@@ -49,8 +49,12 @@ pub fn report(arguments: &ReportArguments) -> Result<(), String> {
         }
     }
     let points: Vec<_> = floors.iter().flat_map(|floor| floor.points.clone()).collect();
+    let paced: Vec<_> = floors.iter().flat_map(|floor| floor.paced.clone()).collect();
     for run in runs.iter_mut().filter(|run| run.floor.is_none()) {
         floor::hold_against(run, &points, &arguments.floor_device);
+    }
+    for run in runs.iter_mut().filter(|run| run.path_floor.is_none()) {
+        floor::hold_on_path(run, &paced);
     }
     let markdown = reports::markdown(&runs, &floors);
     match &arguments.markdown {

@@ -8,9 +8,9 @@ mod frames;
 mod mirror;
 pub mod peer;
 mod publication;
-mod received;
+pub mod received;
 pub mod seats;
-mod sockets;
+pub mod sockets;
 pub mod stamp;
 mod window;
 
@@ -90,9 +90,9 @@ struct Path {
 type Due = (Instant, u16, u8);
 
 /// Datagrams handled before timers are looked at again.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 /// How often the timers of all clients are looked through.
-const SCAN_INTERVAL: Duration = Duration::from_millis(10);
+pub const SCAN_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the wall clock is read anew: the host may slew it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A wall clock that moved this much against the monotonic one was set.

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, value_parser};
 
+use super::table::{paced_sentence, sentence, table};
 use super::{
-    Device, FloorPlan, PAYLOAD_BYTES_MAX, PEERS_MAX, REPEATS_MAX, Shape, measure, mix, plan_for_all,
+    Device, FloorPlan, PAYLOAD_BYTES_MAX, PEERS_MAX, PacedPlan, REPEATS_MAX, Shape, measure,
+    measure_all_paced, mix, plan_for_all,
 };
-use super::{table, table::sentence};
 use crate::result::{FloorResult, write_json};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, fit, parse_factor, scale};
 use crate::stop;
 
 /// What sending costs at the least.
@@ -19,6 +20,18 @@ pub struct Floor {
     /// Measures what these scenarios send: names or files, separated by commas
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',', conflicts_with_all = ["payload", "run"])]
     pub scenario: Vec<String>,
+    /// Sends what each scenario does in its own rhythm, asleep in between, over loopback to sockets that are read as clients read theirs
+    #[arg(long, requires = "scenario", conflicts_with_all = ["device", "peers"])]
+    pub paced: bool,
+    /// Packets of a mean run, several separated by commas, where a frame can leave in several runs [default: the longest that frames allow]
+    #[arg(long, value_name = "PACKETS", value_delimiter = ',', requires = "paced")]
+    pub run_of: Vec<f64>,
+    /// Shrinks the scenarios, as `run` does
+    #[arg(long, requires = "scenario", conflicts_with = "fit", value_parser = parse_factor)]
+    pub scale: Option<f64>,
+    /// Shrinks them until a server would send no more than so many packets a second and receive no more than half as many
+    #[arg(long, requires = "scenario", value_name = "PACKETS_PER_SECOND")]
+    pub fit: Option<f64>,
     /// RTP payload bytes, several separated by commas
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [200, 1_180],
         value_parser = value_parser!(u32).range(1..=i64::from(PAYLOAD_BYTES_MAX)))]
@@ -36,9 +49,9 @@ pub struct Floor {
     /// Runs of each point
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=i64::from(REPEATS_MAX)))]
     pub runs: u32,
-    /// Seconds of each run, 0.01 to 10
-    #[arg(long, default_value_t = 0.3)]
-    pub seconds: f64,
+    /// Seconds of each run, 0.01 to 10 [default: 0.3, or 1 when paced]
+    #[arg(long)]
+    pub seconds: Option<f64>,
     /// Core to send from; readers run on the others
     #[arg(long)]
     pub core: Option<usize>,
@@ -50,10 +63,12 @@ pub struct Floor {
 /// Measures, prints the table, and fails when a point has no figure.
 ///
 /// # Errors
-/// As [`measure`]; a scenario or the file for the result is in the way.
+/// As [`measure`] and [`super::measure_paced`]; a scenario or the file for the result is in the way.
 pub fn run(arguments: &Floor) -> Result<ExitCode, String> {
-    let named = arguments.scenario.iter().map(|name| Scenario::find(name));
-    let scenarios = named.collect::<Result<Vec<_>, _>>()?;
+    let scenarios = arguments.scenarios()?;
+    if arguments.paced {
+        return run_paced(arguments, &scenarios);
+    }
     let plan = arguments.plan(&scenarios);
     stop::listen();
     let result = measure(&plan, &mut |line| eprintln!("floor: {line}"))?;
@@ -68,7 +83,40 @@ pub fn run(arguments: &Floor) -> Result<ExitCode, String> {
     Ok(if is_whole && !stop::is_stopped() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn run_paced(arguments: &Floor, scenarios: &[Scenario]) -> Result<ExitCode, String> {
+    stop::listen();
+    let plan = arguments.paced_plan();
+    let result = measure_all_paced(scenarios, &plan, &mut |line| eprintln!("floor: {line}"))?;
+    if let Some(path) = &arguments.json {
+        write_json(path, &result)?;
+    }
+    println!("{}", table(&result));
+    for paced in &result.paced {
+        println!("{}", paced_sentence(paced));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 impl Floor {
+    fn scenarios(&self) -> Result<Vec<Scenario>, String> {
+        let shrunk = |scenario: Scenario| match (self.scale, self.fit) {
+            (Some(factor), _) => scale(&scenario, factor),
+            (None, Some(packets)) => fit(&scenario, packets),
+            (None, None) => scenario,
+        };
+        self.scenario.iter().map(|name| Scenario::find(name).map(shrunk)).collect()
+    }
+
+    fn paced_plan(&self) -> PacedPlan {
+        let default = PacedPlan::default();
+        let run_of = match self.run_of.as_slice() {
+            [] => default.run_of,
+            means => means.iter().copied().map(Some).collect(),
+        };
+        let seconds = self.seconds.unwrap_or(default.seconds);
+        PacedPlan { run_of, repeats: self.runs, seconds, core: self.core }
+    }
+
     fn plan(&self, scenarios: &[Scenario]) -> FloorPlan {
         let mut plan = plan_for_all(scenarios);
         if scenarios.is_empty() {
@@ -84,7 +132,7 @@ impl Floor {
         FloorPlan {
             peers: self.peers.unwrap_or(plan.peers),
             repeats: self.runs,
-            seconds: self.seconds,
+            seconds: self.seconds.unwrap_or(plan.seconds),
             core: self.core,
             ..plan
         }
@@ -143,6 +191,21 @@ mod tests {
         assert_eq!(plan.shapes, [Shape { payload_bytes: 200, run: 1 }]);
         assert_eq!((plan.peers, plan.repeats), (8, 2));
         assert!(parse(&["--scenario", "a.toml", "--payload", "200"]).is_err());
+    }
+
+    #[test]
+    fn a_paced_plan_has_its_own_seconds_and_shrinks_as_runs_do() {
+        let arguments = ["--paced", "--scenario", "fanout", "--run-of", "1.5,2", "--scale", "0.5"];
+        let floor = parse(&arguments).unwrap();
+        let plan = floor.paced_plan();
+        assert_eq!((plan.run_of, plan.seconds), (vec![Some(1.5), Some(2.0)], 1.0));
+        let shrunk = scale(&Scenario::find("fanout").unwrap(), 0.5);
+        assert_eq!(floor.scenarios().unwrap(), [shrunk]);
+        let plain = parse(&["--paced", "--scenario", "fanout", "--seconds", "0.2"]).unwrap();
+        assert_eq!((plain.paced_plan().run_of, plain.paced_plan().seconds), (vec![None], 0.2));
+        for bad in [&["--paced"][..], &["--scenario", "fanout", "--run-of", "2"], &["--fit", "9"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

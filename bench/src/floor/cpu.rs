@@ -3,13 +3,27 @@
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 use nix::unistd::Pid;
 
 /// CPU time that the calling thread has used.
 pub fn thread_time() -> Duration {
     // It fails for clocks alone that a kernel does not have, and all have this one; then every difference is zero.
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+/// The monotonic clock, which [`sleep_until`] sleeps by.
+pub fn monotonic() -> Duration {
+    // As above, it does not fail.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+/// Sleeps until the monotonic clock shows `at`, or a signal comes.
+pub fn sleep_until(at: Duration) {
+    let flags = ClockNanosleepFlags::TIMER_ABSTIME;
+    // Whoever sleeps looks at the clock again.
+    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, flags, &TimeSpec::from_duration(at));
 }
 
 /// How long the calling thread could have run and had no core; zero where the kernel does not count it.
@@ -30,6 +44,14 @@ pub struct Cores {
     others: Option<CpuSet>,
 }
 
+/// The one core that a process may run on; nothing when there are several, or they may not be looked up.
+pub fn only_core(pid: u32) -> Option<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(pid as i32)).ok()?;
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+    let core = cores.next()?;
+    cores.next().is_none().then_some(core)
+}
+
 /// The calling thread.
 const THIS: Pid = Pid::from_raw(0);
 
@@ -41,21 +63,25 @@ impl Cores {
     pub fn choose(core: Option<usize>) -> Result<Self, String> {
         let Some(core) = core else { return Ok(Self { before: None, others: None }) };
         let before = sched_getaffinity(THIS).map_err(|e| format!("asking for cores: {e}"))?;
-        if !before.is_set(core).unwrap_or(false) {
-            let allowed = (0..CpuSet::count()).filter(|&c| before.is_set(c).unwrap_or(false));
-            let allowed: Vec<String> = allowed.map(|core| core.to_string()).collect();
-            return Err(format!(
-                "core {core} is not one that this program may use; those are {}",
-                allowed.join(", ")
-            ));
-        }
         let mut only = CpuSet::new();
         let mut others = before;
-        // Neither can fail: the core is one of a set.
-        let _ = (only.set(core), others.unset(core));
-        sched_setaffinity(THIS, &only).map_err(|e| format!("pinning to core {core}: {e}"))?;
+        // A core outside of those that this program was started on is good as well: it may be the server's.
+        if only.set(core).and_then(|()| sched_setaffinity(THIS, &only)).is_err() {
+            return Err(format!("core {core} is not one that this program may use"));
+        }
+        // It is one of a set.
+        let _ = others.unset(core);
         let is_alone = (0..CpuSet::count()).all(|c| !others.is_set(c).unwrap_or(false));
         Ok(Self { before: Some(before), others: (!is_alone).then_some(others) })
+    }
+
+    /// Whether readers can be on another core than the sender.
+    pub fn can_be_apart(&self) -> bool {
+        if self.before.is_some() {
+            return self.others.is_some();
+        }
+        let allowed = sched_getaffinity(THIS).unwrap_or_default();
+        (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false)).count() > 1
     }
 
     /// Moves the calling thread away from the sender's core, where there is another one.

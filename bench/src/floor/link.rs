@@ -4,11 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
-
 use super::cpu::Cores;
 use super::namespace::Namespace;
-use super::outbox::Names;
+use super::outbox::{Names, split_by};
 use super::work::{Sample, Sender};
 use super::{Device, Shape};
 
@@ -174,9 +172,7 @@ impl Link {
     /// The kernel is older than UDP_SEGMENT (4.18).
     pub fn split_by(&self, shape: Shape) -> Result<(), String> {
         // One packet goes out as from any socket: with the option set it would cost a few more branches.
-        let segment = if shape.run == 1 { 0 } else { shape.packet_bytes() as i32 };
-        setsockopt(&self.socket, sockopt::UdpGsoSegment, &segment)
-            .map_err(|e| format!("setting UDP_SEGMENT: {e}"))
+        split_by(&self.socket, if shape.run == 1 { 0 } else { shape.packet_bytes() })
     }
 
     #[cfg(test)]
@@ -214,7 +210,11 @@ fn bind_all(address: Ipv4Addr, peers: u32) -> Result<Vec<UdpSocket>, String> {
     })
 }
 
-fn bind(address: Ipv4Addr) -> Result<UdpSocket, String> {
+/// A socket on a free port, which does not wait.
+///
+/// # Errors
+/// No port or no descriptor is left.
+pub fn bind(address: Ipv4Addr) -> Result<UdpSocket, String> {
     let bound = UdpSocket::bind((address, 0));
     let socket = bound.map_err(|e| format!("binding a socket to {address}: {e}"))?;
     socket.set_nonblocking(true).map_err(|e| format!("a socket that does not wait: {e}"))?;

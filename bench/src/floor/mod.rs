@@ -7,20 +7,27 @@
 //! [`work`] seals, [`outbox`] sends, [`link`] makes devices (in namespaces without a name, [`namespace`], that the kernel removes by
 //! itself), [`series`] keeps what each run gave. There is one socket that is not connected, as a server has. It sends by `sendmmsg`, 64
 //! packets a call: `sendto` for each run was measured beside it and took 3 to 8 % longer on each device.
+//!
+//! That floor is saturated. [`paced`] measures a second one, on the path of a run: [`timetable`] says when a server has what to send, and
+//! [`audience`] reads as the fleet does.
 
 mod arguments;
+mod audience;
 mod cpu;
 mod link;
 mod mix;
 mod namespace;
 mod outbox;
+mod paced;
 mod series;
 mod table;
+mod timetable;
 mod work;
 
 pub use arguments::{Floor, run};
+pub use cpu::only_core;
 pub use mix::{hold_against, mix, plan_for, plan_for_all};
-pub use table::table;
+pub use paced::{PacedPlan, hold_on_path, measure_all_paced, measure_paced, nearest_run};
 
 use std::time::Duration;
 
@@ -189,7 +196,8 @@ pub fn measure(plan: &FloorPlan, progress: &mut dyn FnMut(&str)) -> Result<Floor
         return Err(missing.join("; "));
     }
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    Ok(FloorResult { format: FORMAT, command, began, machine, points, missing })
+    let paced = Vec::new();
+    Ok(FloorResult { format: FORMAT, command, began, machine, points, paced, missing })
 }
 
 /// The devices that can be made, and what is to be said of them and of the others.

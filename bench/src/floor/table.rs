@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{HEADER_BYTES, TAG_BYTES};
-use crate::result::{FloorMix, FloorResult};
+use crate::result::{FloorMix, FloorResult, PacedFloor};
 
 /// A table of all points, then what is to be said of them.
 ///
@@ -14,6 +14,20 @@ pub fn table(result: &FloorResult) -> String {
         "{}, {} CPUs, Linux {}; load {} before, {} after\n\n",
         machine.cpu, machine.cpus, machine.kernel, machine.load_before, machine.load_after
     );
+    if !result.points.is_empty() {
+        text += &points(result);
+    }
+    for note in &result.missing {
+        let _ = write!(text, "\n- {note}");
+    }
+    if !result.missing.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+fn points(result: &FloorResult) -> String {
+    let mut text = String::new();
     text += "| device | payload, B | run | CPU ns by the packet (least to most) | of it sealing | \
         kpackets/s of a core | Gbit/s of a core |\n|---|---:|---:|---:|---:|---:|---:|\n";
     for point in &result.points {
@@ -33,13 +47,22 @@ pub fn table(result: &FloorResult) -> String {
             packets_per_s * bits / 1e9
         );
     }
-    for note in &result.missing {
-        let _ = write!(text, "\n- {note}");
-    }
-    if !result.missing.is_empty() {
-        text.push('\n');
-    }
     text
+}
+
+/// One sentence for a scenario in its own rhythm.
+pub fn paced_sentence(paced: &PacedFloor) -> String {
+    format!(
+        "{}, {} x {}, on its path: {:.2} us ({:.2} to {:.2}) by the packet out, {:.0} packets/s in runs of {:.2}",
+        paced.scenario,
+        paced.calls.calls,
+        paced.calls.participants,
+        paced.us_per_packet_out,
+        paced.us_least,
+        paced.us_most,
+        paced.packets_per_s,
+        paced.run_length
+    )
 }
 
 /// One sentence for a scenario's mix on a device.

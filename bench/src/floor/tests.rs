@@ -58,7 +58,9 @@ fn what_the_kernel_refuses_is_counted_and_the_rest_is_sent() {
     let names = Names::new(&[good, bad, bad, good]);
     let mut outbox = Outbox::new(&socket, &names);
     let mut sample = work::Sample::default();
-    outbox.send(0, b"onetwosixten", 3, &mut sample);
+    (0..4).for_each(|peer| outbox.add(peer, 3));
+    outbox.send(b"onetwosixten", &mut sample);
+    assert_eq!(outbox.bytes(), 0, "nothing waits any more");
     assert_eq!(sample.failed, 2);
     assert!(sample.error.is_some());
     let mut bytes = [0; 16];

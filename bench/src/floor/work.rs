@@ -26,8 +26,13 @@ pub struct Sender {
 /// What a server keeps of a leg, as far as sending needs it.
 struct Peer {
     srtp: OutboundSrtp,
+    leg: Leg,
+}
+
+/// A stream to one peer.
+pub struct Leg {
     ssrc: u32,
-    /// The index of its next packet. It only grows: no key seals two packets under one index.
+    /// The index of its next packet. It only grows: no key seals two packets of an SSRC under one index.
     index: u64,
     /// Outgoing less incoming timestamp.
     time_shift: u32,
@@ -55,7 +60,7 @@ const BATCH_PACKETS: u32 = MESSAGES_MAX as u32;
 pub const PROFILE: Profile = Profile::AeadAes128Gcm;
 
 /// Header of the plain packet: version 2, a dynamic payload type, and the publisher's numbers, which no peer sees.
-const PLAIN_HEADER: [u8; HEADER_BYTES as usize] = [0x80, 96, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 1];
+pub const PLAIN_HEADER: [u8; HEADER_BYTES as usize] = [0x80, 96, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 1];
 /// The timestamp within.
 #[cfg(test)]
 pub const PLAIN_TIME: u32 = 0x8000;
@@ -68,14 +73,14 @@ pub fn master_key(peer: u32) -> MasterKey {
     MasterKey::new(PROFILE, key, salt).expect("the bytes were split as the profile has them")
 }
 
-/// The SSRC under which a peer receives.
-pub fn ssrc(peer: u32) -> u32 {
-    0x5100_0000 + peer
+/// The SSRC of a leg.
+pub fn ssrc(leg: u32) -> u32 {
+    0x5100_0000 + leg
 }
 
-/// By how much a peer's timestamps differ from the publisher's.
-pub fn time_shift(peer: u32) -> u32 {
-    peer.wrapping_mul(0x9e37_79b1)
+/// By how much a leg's timestamps differ from the publisher's.
+pub fn time_shift(leg: u32) -> u32 {
+    leg.wrapping_mul(0x9e37_79b1)
 }
 
 /// Payload of the plain packet.
@@ -86,12 +91,8 @@ pub fn payload(bytes: u32) -> impl Iterator<Item = u8> {
 impl Sender {
     /// Derives the keys of so many peers.
     pub fn new(peers: u32) -> Self {
-        let peer = |at: u32| Peer {
-            srtp: OutboundSrtp::new(PROFILE, &master_key(at)),
-            ssrc: ssrc(at),
-            index: 0,
-            time_shift: time_shift(at),
-        };
+        let peer =
+            |at: u32| Peer { srtp: OutboundSrtp::new(PROFILE, &master_key(at)), leg: Leg::new(at) };
         Self { peers: (0..peers).map(peer).collect(), next: 0, plain: Vec::new(), room: Vec::new() }
     }
 
@@ -114,7 +115,11 @@ impl Sender {
         let mut outbox = Outbox::new(socket, names);
         let message_bytes = (shape.run * shape.packet_bytes()) as usize;
         self.work(shape, length, |first, bytes, sample| {
-            outbox.send(first, bytes, message_bytes, sample);
+            let peers = (first..names.len()).chain((0..names.len()).cycle());
+            peers
+                .take(bytes.len() / message_bytes)
+                .for_each(|peer| outbox.add(peer, message_bytes));
+            outbox.send(bytes, sample);
         })
     }
 
@@ -140,7 +145,7 @@ impl Sender {
                 self.next = if at + 1 == self.peers.len() { 0 } else { at + 1 };
                 let peer = &mut self.peers[at];
                 for packet in message.chunks_exact_mut(packet_bytes) {
-                    peer.seal(&self.plain, packet);
+                    peer.leg.seal(&mut peer.srtp, &self.plain, packet);
                 }
             }
             sample.messages += u64::from(messages);
@@ -161,9 +166,14 @@ impl Sample {
     }
 }
 
-impl Peer {
-    /// Copies `plain` to the head of `packet`, gives it this peer's numbers and seals it. `packet` has room for the tag and no more.
-    fn seal(&mut self, plain: &[u8], packet: &mut [u8]) {
+impl Leg {
+    /// One of its own SSRC and timestamps.
+    pub fn new(number: u32) -> Self {
+        Self { ssrc: ssrc(number), index: 0, time_shift: time_shift(number) }
+    }
+
+    /// Copies `plain` to the head of `packet`, gives it this leg's numbers and seals it. `packet` has room for the tag and no more.
+    pub fn seal(&mut self, srtp: &mut OutboundSrtp, plain: &[u8], packet: &mut [u8]) {
         let index = ExtSeqNum(self.index);
         self.index += 1;
         packet[..plain.len()].copy_from_slice(plain);
@@ -171,7 +181,7 @@ impl Peer {
         packet[2..4].copy_from_slice(&index.seq().0.to_be_bytes());
         packet[4..8].copy_from_slice(&time.wrapping_add(self.time_shift).to_be_bytes());
         packet[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-        let sealed = self.srtp.seal_rtp(index, packet, HEADER_BYTES as usize, plain.len());
+        let sealed = srtp.seal_rtp(index, packet, HEADER_BYTES as usize, plain.len());
         debug_assert!(sealed == Some(packet.len()), "the room is that of a packet");
     }
 }

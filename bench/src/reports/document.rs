@@ -135,7 +135,10 @@ fn summary(section: &Section<'_>) -> Option<Block> {
             figure(3, " cores", |run| Some(run.server.cores)),
             figure(0, " packets out per second", measures::packets_out_per_second),
             figure(2, " µs per packet out", |run| run.server.us_per_packet_out),
+            figure(2, " packets of a mean run", measures::run_length_out),
             figure(2, " times the floor", |run| run.floor.as_ref()?.multiple),
+            figure(2, " times the floor on this path", measures::path_multiple),
+            figure(2, " times that with the same runs", measures::path_multiple_alike),
             figure(4, " % lost", measures::lost_percent),
             figure(0, " µs latency p99", |run| Some(measures::any(&run.latency_us)?.p99)),
         ];
@@ -246,24 +249,43 @@ fn floor(floors: &[FloorResult]) -> Vec<Block> {
         [point.device.clone()].into_iter().chain(numbers).chain([spread, sealing]).collect()
     });
     let rows: Vec<Vec<String>> = rows.collect();
-    blocks.push(if rows.is_empty() {
-        Block::Text("Nothing was measured.".to_owned())
-    } else {
-        Block::Table(Table {
-            head: head.map(str::to_owned).to_vec(),
-            rows,
-            text_columns: 1,
-            grave: Vec::new(),
-        })
-    });
+    let is_empty = rows.is_empty() && floors.iter().all(|floor| floor.paced.is_empty());
+    blocks.extend(is_empty.then(|| Block::Text("Nothing was measured.".to_owned())));
+    blocks.extend(table_of(&head, rows));
+    blocks.extend(paced(floors));
     let missing = floors.iter().flat_map(|floor| &floor.missing);
-    let missing: Vec<Item> = missing
-        .map(|text| Item { text: format!("not measured: {text}"), is_grave: false })
-        .collect();
+    let missing: Vec<Item> =
+        missing.map(|text| Item { text: text.clone(), is_grave: false }).collect();
     if !missing.is_empty() {
         blocks.push(Block::List(missing));
     }
     blocks
+}
+
+/// What scenarios cost in their own rhythm.
+fn paced(floors: &[FloorResult]) -> Option<Block> {
+    let head = [
+        "in its own rhythm",
+        "calls",
+        "people of a call",
+        "packets of a mean run",
+        "packets per second",
+        "µs per packet",
+    ];
+    let rows = floors.iter().flat_map(|floor| &floor.paced).map(|of| {
+        let numbers = [of.calls.calls, of.calls.participants].map(|number| number.to_string());
+        let cost = format!("{:.2} ({:.2} to {:.2})", of.us_per_packet_out, of.us_least, of.us_most);
+        let rest = [format!("{:.2}", of.run_length), format!("{:.0}", of.packets_per_s), cost];
+        [of.scenario.clone()].into_iter().chain(numbers).chain(rest).collect()
+    });
+    table_of(&head, rows.collect())
+}
+
+/// A table whose first column is of words; nothing without rows.
+fn table_of(head: &[&str], rows: Vec<Vec<String>>) -> Option<Block> {
+    let head = head.iter().map(|text| (*text).to_owned()).collect();
+    let table = Table { head, rows, text_columns: 1, grave: Vec::new() };
+    (!table.rows.is_empty()).then_some(Block::Table(table))
 }
 
 fn machines_described(runs: &[RunResult], floors: &[FloorResult]) -> Vec<Block> {

@@ -110,8 +110,14 @@ mod tests {
             ["server CPU, µs per packet out", "5.56"],
             ["server CPU, µs per packet in or out", "5.00"],
             ["server CPU, cores per Gbit/s out", "0.694"],
+            ["packets of a mean run out", "2.50"],
             ["floor, µs per packet out", "2.00"],
             ["server CPU, multiple of the floor", "2.78"],
+            ["floor on this path, µs per packet out", "3.00"],
+            ["packets of a mean run there", "6.00"],
+            ["server CPU, multiple of the floor on this path", "1.85"],
+            ["floor on this path with the server's runs, µs per packet out", "4.00"],
+            ["server CPU, multiple of the floor on this path with its runs", "1.39"],
             ["idle, µs per session and second", "25.00"],
             ["server waiting for a core, %", "0.2"],
             ["whole machine busy, cores", "0.400"],
@@ -173,7 +179,7 @@ mod tests {
         let rows = rows(&text, "| scenario |");
         // The sample sends 18,000 packets a second by its scenario: 2 calls, 9 others, 1000 packets a second of each.
         let wanted = "1x1000_u2, whole, c7i.xlarge, a (sluice) (1 run), 20, 1.88, 104.44, 0.100, \
-            18000, 5.56, 2.00, 2.78, 0.0050, 482, 1199, 37.0";
+            18000, 5.56, 2.00, 2.78, 1.85, 1.39, 0.0050, 482, 1199, 37.0";
         assert_eq!(rows[2].join(", "), wanted);
         assert_eq!(rows[3][4..8].join(", "), "20, –, –, 0.100");
         assert!(text.contains("not which server is faster"), "{text}");
@@ -235,9 +241,11 @@ mod tests {
     fn the_floor_has_a_table_of_its_own() {
         let text = markdown(&[], &[sample::floor()]);
         assert!(text.starts_with("# Benchmark: the floor\n"), "{text}");
-        let rows = rows(&text, "| device |");
-        assert_eq!(rows[2], ["loopback", "1042", "1", "200", "2000 (1900 to 2300)", "310"]);
-        assert!(text.contains("- not measured: veth: not permitted"), "{text}");
+        let table = rows(&text, "| device |");
+        assert_eq!(table[2], ["loopback", "1042", "1", "200", "2000 (1900 to 2300)", "310"]);
+        let paced = rows(&text, "| in its own rhythm |");
+        assert_eq!(paced[2], ["smoke", "2", "10", "6.00", "18000", "3.00 (2.50 to 3.50)"]);
+        assert!(text.contains("- veth: not permitted"), "{text}");
     }
 
     #[test]

@@ -34,8 +34,18 @@ pub const MEASURES: &[Measure] = &[
     measure("server CPU, µs per packet out", 2, |run| run.server.us_per_packet_out),
     measure("server CPU, µs per packet in or out", 2, |run| run.server.us_per_packet),
     measure("server CPU, cores per Gbit/s out", 3, |run| run.server.cores_per_gbps),
+    measure("packets of a mean run out", 2, run_length_out),
     measure("floor, µs per packet out", 2, floor_us),
     measure("server CPU, multiple of the floor", 2, |run| run.floor.as_ref()?.multiple),
+    measure("floor on this path, µs per packet out", 2, |run| {
+        Some(run.path_floor.as_ref()?.best.us_per_packet_out)
+    }),
+    measure("packets of a mean run there", 2, |run| Some(run.path_floor.as_ref()?.best.run_length)),
+    measure("server CPU, multiple of the floor on this path", 2, path_multiple),
+    measure("floor on this path with the server's runs, µs per packet out", 2, |run| {
+        Some(run.path_floor.as_ref()?.alike.as_ref()?.us_per_packet_out)
+    }),
+    measure("server CPU, multiple of the floor on this path with its runs", 2, path_multiple_alike),
     measure("idle, µs per session and second", 2, |run| Some(run.idle?.us_per_session_second)),
     measure("server waiting for a core, %", 1, |run| Some(run.server.waited_share * 1e2)),
     measure("whole machine busy, cores", 3, |run| machine_cores(run, |core| 1.0 - core.idle)),
@@ -101,6 +111,21 @@ pub fn packets_out_per_second(run: &RunResult) -> Option<f64> {
 
 pub fn floor_us(run: &RunResult) -> Option<f64> {
     Some(run.floor.as_ref()?.us_per_packet_out)
+}
+
+/// Absent where the server does not count runs.
+pub fn run_length_out(run: &RunResult) -> Option<f64> {
+    run.server.run_length_out
+}
+
+/// Against runs as long as frames allow.
+pub fn path_multiple(run: &RunResult) -> Option<f64> {
+    run.path_floor.as_ref()?.multiple
+}
+
+/// Against runs as long as the server's own.
+pub fn path_multiple_alike(run: &RunResult) -> Option<f64> {
+    run.path_floor.as_ref()?.multiple_alike
 }
 
 /// Absent when nothing was to arrive.

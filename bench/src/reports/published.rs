@@ -2,7 +2,9 @@
 
 use super::document::Table;
 use super::group::{Group, Section};
-use super::measures::{any, floor_us, lost_percent, mib, packets_out_per_second};
+use super::measures::{
+    any, floor_us, lost_percent, mib, packets_out_per_second, path_multiple, path_multiple_alike,
+};
 use crate::scenario::{Published, Scenario};
 
 /// Stands beside every table and plot that shows both.
@@ -67,6 +69,8 @@ pub fn table(sections: &[Section<'_>]) -> Table {
         "µs per packet out",
         "floor, µs",
         "multiple of the floor",
+        "of that on this path",
+        "of that with the same runs",
         "lost, %",
         "latency p50, µs",
         "latency p99, µs",
@@ -103,6 +107,8 @@ fn row(name: &str, group: &Group<'_>) -> Vec<String> {
         group.cell(2, |run| run.server.us_per_packet_out),
         group.cell(2, floor_us),
         group.cell(2, |run| run.floor.as_ref()?.multiple),
+        group.cell(2, path_multiple),
+        group.cell(2, path_multiple_alike),
         group.cell(4, lost_percent),
         group.cell(0, |run| Some(any(&run.latency_us)?.p50)),
         group.cell(0, |run| Some(any(&run.latency_us)?.p99)),

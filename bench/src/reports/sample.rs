@@ -7,13 +7,17 @@ use crate::scenario::{Published, Scenario};
 
 const MIB: u64 = 1 << 20;
 
-/// A whole and valid run whose figures all differ.
-pub fn run(scenario: &str, label: &str) -> RunResult {
+fn scenario(name: &str) -> Scenario {
     let text = format!(
-        "name = {scenario:?}\nabout = \"Sample data.\"\n\
+        "name = {name:?}\nabout = \"Sample data.\"\n\
         [calls]\ncalls = 2\nparticipants = 10\nunmuted = 20\n"
     );
-    let scenario: Scenario = toml::from_str(&text).unwrap();
+    toml::from_str(&text).unwrap()
+}
+
+/// A whole and valid run whose figures all differ.
+pub fn run(scenario: &str, label: &str) -> RunResult {
+    let scenario = self::scenario(scenario);
     RunResult {
         format: FORMAT,
         label: label.to_owned(),
@@ -53,6 +57,12 @@ pub fn run(scenario: &str, label: &str) -> RunResult {
             shares: vec![1.0],
             us_per_packet_out: 2.0,
             multiple: Some(2.78),
+        }),
+        path_floor: Some(PathFloor {
+            best: paced(None, 6.0, 3.0),
+            alike: Some(paced(Some(2.5), 2.5, 4.0)),
+            multiple: Some(1.85),
+            multiple_alike: Some(1.39),
         }),
         idle: Some(IdleUse {
             elapsed_s: 5.0,
@@ -94,7 +104,25 @@ pub fn floor() -> FloorResult {
             ns_most: 2_300.0,
             ns_sealing: 310.0,
         }],
+        paced: vec![paced(None, 6.0, 3.0)],
         missing: vec!["veth: not permitted".to_owned()],
+    }
+}
+
+fn paced(run_of: Option<f64>, run_length: f64, us: f64) -> PacedFloor {
+    let Scenario { name, calls, audio, screen, .. } = scenario("smoke");
+    PacedFloor {
+        scenario: name,
+        calls,
+        audio,
+        screen,
+        run_of,
+        run_length,
+        packets_per_s: 18_000.0,
+        cores: 18_000.0 * us / 1e6,
+        us_per_packet_out: us,
+        us_least: us - 0.5,
+        us_most: us + 0.5,
     }
 }
 
@@ -125,6 +153,7 @@ fn server() -> ServerUse {
         us_per_packet_out: Some(5.56),
         us_per_packet: Some(5.0),
         cores_per_gbps: Some(0.694),
+        run_length_out: Some(2.5),
         threads: vec![ThreadUse {
             name: "shard-0".to_owned(),
             ran_s: 0.9,

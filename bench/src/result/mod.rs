@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::Scenario;
+use crate::scenario::{Audio, Calls, Scenario, Video};
 
 /// The version of this format.
 pub const FORMAT: u32 = 1;
@@ -65,6 +65,9 @@ pub struct RunResult {
     pub series: Vec<Tick>,
     /// What the same packets cost on this machine with nothing but copy, header, cipher and send.
     pub floor: Option<FloorMix>,
+    /// What they cost in the rhythm and on the path of this run.
+    #[serde(default)]
+    pub path_floor: Option<PathFloor>,
     /// Connected sessions without media, measured before the media began; absent when it was not asked for.
     pub idle: Option<IdleUse>,
 }
@@ -105,6 +108,10 @@ pub struct ServerUse {
     pub us_per_packet: Option<f64>,
     /// CPU cores by the Gbit/s of UDP payload sent.
     pub cores_per_gbps: Option<f64>,
+    /// Media packets by the run, that is, by the send; every other datagram is taken for a run of its own. Absent where the server does
+    /// not count runs.
+    #[serde(default)]
+    pub run_length_out: Option<f64>,
     pub threads: Vec<ThreadUse>,
     pub resident_before_bytes: u64,
     pub resident_joined_bytes: u64,
@@ -284,7 +291,10 @@ pub struct FloorResult {
     pub began: String,
     pub machine: Machine,
     pub points: Vec<FloorPoint>,
-    /// Devices that could not be made, and why.
+    /// Scenarios in their own rhythm.
+    #[serde(default)]
+    pub paced: Vec<PacedFloor>,
+    /// Devices that could not be made, and why, and what else is to be said of the figures.
     pub missing: Vec<String>,
 }
 
@@ -317,4 +327,37 @@ pub struct FloorMix {
     pub us_per_packet_out: f64,
     /// What the server used, as a multiple of it.
     pub multiple: Option<f64>,
+}
+
+/// What a scenario's packets cost a thread that only seals and sends them when they are due, to sockets that are read as clients read theirs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PacedFloor {
+    /// The scenario's name; the load that it was, with calls as they were shrunk.
+    pub scenario: String,
+    pub calls: Calls,
+    pub audio: Audio,
+    pub screen: Video,
+    /// Packets of a mean run as asked for; absent for the longest runs that frames allow.
+    pub run_of: Option<f64>,
+    /// As it was.
+    pub run_length: f64,
+    pub packets_per_s: f64,
+    /// CPU seconds of the sending thread by the second.
+    pub cores: f64,
+    /// CPU microseconds of the sending thread by the packet: median, least, most.
+    pub us_per_packet_out: f64,
+    pub us_least: f64,
+    pub us_most: f64,
+}
+
+/// A server's figure against the floor on its path.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PathFloor {
+    /// With the longest runs that frames allow.
+    pub best: PacedFloor,
+    /// With runs as long as the server's; absent when the server does not tell.
+    pub alike: Option<PacedFloor>,
+    /// What the server used, as a multiple of `best`, and of `alike`.
+    pub multiple: Option<f64>,
+    pub multiple_alike: Option<f64>,
 }

@@ -85,6 +85,7 @@ pub fn finish(
     let waited = server.threads.iter().map(|thread| thread.waited_s).fold(0.0, f64::max);
     server.waited_share = waited / elapsed;
     server.counters = last.metrics.grown(&first.metrics);
+    server.run_length_out = run_length(&server.counters);
     result.server_version = last.metrics.version().unwrap_or_default();
     if options.pid.is_some() {
         let Traffic { packets_in, packets_out, bytes_out, .. } = result.traffic;
@@ -104,6 +105,16 @@ pub fn finish(
     generator.waited_share = share(|window| window.waited_s);
     generator.workers = windows.len() as u32;
     generator.machine_cores = cpu.cores.iter().map(core_use).collect();
+}
+
+/// Media packets by the run, from Sluice's counters: of a server that has no such, nothing.
+///
+/// Reports and answers to checks are taken for runs of their own, which some are not: then the figure is a little too high.
+fn run_length(counters: &BTreeMap<String, f64>) -> Option<f64> {
+    let of = |name: &str| counters.get(&format!("sluice_shard_{name}_out_total")).copied();
+    let (datagrams, runs, packets) = (of("datagrams")?, of("runs")?, of("rtp_packets")?);
+    let runs = runs - (datagrams - packets);
+    (packets > 0.0 && runs > 0.0).then(|| packets / runs)
 }
 
 fn core_use(core: &Core) -> CoreUse {
@@ -211,6 +222,20 @@ mod tests {
                 .collect(),
             ..Window::default()
         }
+    }
+
+    #[test]
+    fn a_mean_run_is_of_media_alone() {
+        let counters = |datagrams: f64, runs: f64, packets: f64| {
+            BTreeMap::from([
+                ("sluice_shard_datagrams_out_total".to_owned(), datagrams),
+                ("sluice_shard_runs_out_total".to_owned(), runs),
+                ("sluice_shard_rtp_packets_out_total".to_owned(), packets),
+            ])
+        };
+        assert_eq!(run_length(&counters(110.0, 60.0, 100.0)), Some(2.0));
+        assert_eq!(run_length(&counters(10.0, 10.0, 0.0)), None, "no media");
+        assert_eq!(run_length(&BTreeMap::new()), None, "another server");
     }
 
     #[test]

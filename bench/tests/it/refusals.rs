@@ -88,6 +88,13 @@ fn numbers_out_of_bounds_are_named() {
 }
 
 #[test]
+fn runs_that_frames_do_not_allow_are_refused_with_those_that_they_do() {
+    let paced = ["floor", "--paced", "--scenario", "smoke", "--run-of", "99"];
+    refuse("run-of", &paced, &["99", "smoke have 1.00 to"]);
+    refuse("paced", &["floor", "--paced"], &["--scenario"]);
+}
+
+#[test]
 fn a_worker_that_others_could_reach_needs_a_secret() {
     refuse("worker-open", &["worker", "--listen", "0.0.0.0:0"], &["--secret", "0.0.0.0:0"]);
 }

@@ -46,7 +46,16 @@ fn results_and_a_floor_make_one_report() {
     assert!(number(&points, "/0/ns_per_packet") > 0.0, "{points:#}");
     assert!(floor.output.contains("loopback"), "{}", floor.output);
 
-    let files = [&first, &second, &floor].map(|of| of.path("result.json"));
+    let paced = ["floor", "--paced", "--scenario", &scenario, "--seconds", "0.2", "--runs", "1"];
+    let paced = bench("report-paced", &[&paced[..], &["--json", "result.json"]].concat());
+    assert_eq!(paced.code, Some(0), "{}", paced.errors);
+    let result = paced.result();
+    assert_eq!(result["paced"].as_array().map(Vec::len), Some(1), "{result:#}");
+    assert!(number(&result, "/paced/0/us_per_packet_out") > 0.0, "{result:#}");
+    assert_eq!(number(&result, "/paced/0/run_length"), 1.0, "audio alone: {result:#}");
+    assert!(paced.output.contains("by the packet out"), "{}", paced.output);
+
+    let files = [&first, &second, &floor, &paced].map(|of| of.path("result.json"));
     let report = bench(
         "report",
         &[
@@ -54,6 +63,7 @@ fn results_and_a_floor_make_one_report() {
             &files[0],
             &files[1],
             &files[2],
+            &files[3],
             "--markdown",
             "page.md",
             "--html",
@@ -63,7 +73,7 @@ fn results_and_a_floor_make_one_report() {
     assert_eq!(report.code, Some(0), "{}", report.errors);
     let (markdown, html) = (report.file("page.md"), report.file("page.html"));
     for page in [&markdown, &html] {
-        for words in ["report", "by rtcd", "by sluice", "loopback"] {
+        for words in ["report", "by rtcd", "by sluice", "loopback", "in its own rhythm"] {
             assert!(page.contains(words), "`{words}` lacks: {page}");
         }
     }
