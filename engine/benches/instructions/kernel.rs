@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use sluice_engine::config::EngineConfig;
 use sluice_engine::egress::Egress;
-use sluice_engine::io::Network;
 use sluice_engine::io::mmsg::Mmsg;
 use sluice_engine::io::socket::bind_all;
+use sluice_engine::io::{Network, Window};
 use sluice_engine::route::{PathId, Route, Transport};
 
 /// Destinations of one flush.
@@ -101,7 +101,7 @@ pub fn receive() -> u64 {
         }
         let mut received = 0;
         while received < BATCH {
-            network.wait(Some(Duration::from_secs(1)));
+            network.wait(Some(Duration::from_secs(1)), Window::NONE);
             received += counted_receive(&mut network);
         }
         units += if round < WARM_ROUNDS { 0 } else { received as u64 };

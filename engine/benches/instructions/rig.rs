@@ -20,7 +20,7 @@ use sluice_engine::ids::{
     CallId, ExtSeqNum, LegId, Mid, PayloadType, Rid, RtpTime, SeqNum, SessionId, ShardId, Ssrc,
     TallyId, TrackId,
 };
-use sluice_engine::io::{Network, Stream};
+use sluice_engine::io::{Network, Stream, Window};
 use sluice_engine::metrics::ShardCounters;
 use sluice_engine::route::{PathId, Route, Transport};
 use sluice_engine::session::params::{
@@ -94,7 +94,7 @@ impl Network for Apart {
         }
     }
 
-    fn wait(&mut self, _timeout: Option<Duration>) {}
+    fn wait(&mut self, _timeout: Option<Duration>, _window: Window) {}
 
     fn release_stream(&mut self, _route: Route) -> Option<Stream> {
         None

@@ -130,3 +130,133 @@ impl Block {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ExtSeqNum, PayloadType, RtpTime, SeqNum, Ssrc};
+    use crate::wire::rtp::{FixedHeader, write_fixed_header};
+    use crate::wire::rtp_ext::elements;
+
+    const FROM: [(Extension, u8); 2] =
+        [(Extension::VideoOrientation, 5), (Extension::DependencyDescriptor, 6)];
+
+    const HEADER: FixedHeader = FixedHeader {
+        marker: false,
+        payload_type: PayloadType(96),
+        seq: SeqNum(9),
+        timestamp: RtpTime(1),
+        ssrc: Ssrc(2),
+        has_extension: false,
+        has_padding: false,
+    };
+
+    fn map(ids: &[(Extension, u8)]) -> ExtensionMap {
+        let mut map = ExtensionMap::default();
+        ids.iter().for_each(|&(extension, id)| map.set(extension, id));
+        map
+    }
+
+    /// A plain packet as a publisher sends it.
+    fn packet(elements: &[(u8, &[u8])], payload: usize) -> Vec<u8> {
+        let mut bytes = vec![0; FixedHeader::LEN + BLOCK_MAX];
+        let header = FixedHeader { has_extension: !elements.is_empty(), ..HEADER };
+        write_fixed_header(&mut bytes, &header).unwrap();
+        let mut writer = ExtensionWriter::new(&mut bytes[FixedHeader::LEN..], false);
+        elements.iter().for_each(|&(id, value)| assert!(writer.push(id, value)));
+        let len = FixedHeader::LEN + writer.finish();
+        bytes.truncate(len);
+        bytes.resize(len + payload, 7);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> PlainRtp<'_> {
+        PlainRtp::read(bytes, 1, ExtSeqNum(9), 90_000, &map(&FROM)).unwrap()
+    }
+
+    fn kind(ids: &[(Extension, u8)], padding_max: u8) -> Kind {
+        Kind { extensions: map(ids), mid_len: Some(3), is_numbered: true, padding_max }
+    }
+
+    /// The elements of a block, ids and values.
+    fn written(block: &Block, mid: &str, seq: Option<u16>) -> Vec<(u8, Vec<u8>)> {
+        let mut out = vec![0xEE; block.len()];
+        block.write(&mut out, &Mid::new(mid).unwrap(), seq);
+        if out.is_empty() {
+            return Vec::new();
+        }
+        let profile = u16::from_be_bytes([out[0], out[1]]);
+        elements(profile, &out[4..]).map(|(id, value)| (id, value.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_block_has_the_legs_own_and_what_the_publisher_sent_under_the_legs_ids() {
+        let bytes = packet(&[(5, &[1]), (6, &[2; 4]), (9, &[3])], 100);
+        let ids =
+            [(Extension::Mid, 1), (Extension::TransportCc, 2), (Extension::VideoOrientation, 3)];
+        let mut blocks = Blocks::new();
+        let block = &blocks.lay_out(kind(&ids, 0), &[read(&bytes)])[0];
+        let expected = [(1, b"abc".to_vec()), (2, vec![0x12, 0x34]), (3, vec![1])];
+        assert_eq!(written(block, "abc", Some(0x1234)), expected);
+        assert_eq!(written(block, "xyz", Some(7))[0].1, b"xyz", "each leg has its own");
+    }
+
+    #[test]
+    fn a_kind_without_mid_and_number_has_neither() {
+        let bytes = packet(&[], 100);
+        let ids = [(Extension::Mid, 1), (Extension::TransportCc, 2)];
+        let bare = Kind { mid_len: None, is_numbered: false, ..kind(&ids, 0) };
+        let mut blocks = Blocks::new();
+        assert_eq!(blocks.lay_out(kind(&ids, 0), &[read(&bytes)])[0].len(), 12);
+        assert!(blocks.lay_out(bare, &[read(&bytes)])[0].is_empty(), "laid out anew");
+        assert_eq!(written(&blocks.lay_out(bare, &[read(&bytes)])[0], "abc", None), []);
+    }
+
+    #[test]
+    fn long_values_and_high_ids_take_the_two_byte_form() {
+        let long = [9; 40];
+        let mut bytes = vec![0; 200];
+        let header = FixedHeader { has_extension: true, ..HEADER };
+        write_fixed_header(&mut bytes, &header).unwrap();
+        let mut writer = ExtensionWriter::new(&mut bytes[12..], true);
+        assert!(writer.push(6, &long));
+        let len = 12 + writer.finish();
+        let ids = [(Extension::Mid, 1), (Extension::DependencyDescriptor, 20)];
+        let block = Block::new(kind(&ids, 0), &read(&bytes[..len + 10]));
+        let expected = [(1, b"abc".to_vec()), (20, long.to_vec())];
+        assert_eq!(written(&block, "abc", None), expected);
+    }
+
+    fn paddings(sizes: &[usize], padding_max: u8) -> Vec<u8> {
+        let packets: Vec<_> = sizes.iter().map(|&size| packet(&[], size)).collect();
+        let plain: Vec<_> = packets.iter().map(|bytes| read(bytes)).collect();
+        let mut blocks = Blocks::new();
+        let blocks = blocks.lay_out(kind(&[(Extension::Mid, 1)], padding_max), &plain);
+        blocks.iter().map(|block| block.padding).collect()
+    }
+
+    #[test]
+    fn packets_a_little_shorter_than_the_longest_are_padded() {
+        assert_eq!(paddings(&[1000, 1000, 1001, 1001], 16), [1, 1, 0, 0]);
+        assert_eq!(
+            paddings(&[1000, 1000, 1000, 300], 16),
+            [0, 0, 0, 0],
+            "a shorter last one may be"
+        );
+        assert_eq!(paddings(&[1000, 983, 984, 1000], 16), [0, 0, 16, 0], "17 are too many");
+        assert_eq!(paddings(&[1000, 1001], 0), [0, 0], "switched off");
+        assert_eq!(paddings(&[500], 16), [0]);
+    }
+
+    #[test]
+    fn extensions_count_towards_the_length() {
+        let packets = [packet(&[(5, &[1])], 1000), packet(&[], 1000), packet(&[], 1001)];
+        let plain = packets.each_ref().map(|bytes| read(bytes));
+        let mut blocks = Blocks::new();
+        let ids = [(Extension::VideoOrientation, 3)];
+        let padding = |blocks: &[Block]| blocks.iter().map(|b| b.padding).collect::<Vec<_>>();
+        // The first one's block takes eight bytes where the leg has that extension.
+        assert_eq!(padding(blocks.lay_out(kind(&ids, 16), &plain)), [0, 8, 0]);
+        assert_eq!(padding(blocks.lay_out(kind(&[], 16), &plain)), [1, 1, 0]);
+    }
+}

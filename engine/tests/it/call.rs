@@ -17,7 +17,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Three participants with audio and video, everything forwarded.
 fn three_in_a_call(shards: usize, rtx: bool) -> World {
-    let mut world = World::new(1, shards, EngineConfig::default());
+    three_in_a_call_with(shards, rtx, EngineConfig::default())
+}
+
+fn three_in_a_call_with(shards: usize, rtx: bool, config: EngineConfig) -> World {
+    let mut world = World::new(1, shards, config);
     world.conditions.delay = Duration::from_millis(5);
     for at in 0..3 {
         // All live on shard 0; the kernel gives each to another socket.
@@ -31,13 +35,17 @@ fn three_in_a_call(shards: usize, rtx: bool) -> World {
 }
 
 fn all_hear_all(world: &World) {
+    all_hear_all_more_than(world, 40);
+}
+
+fn all_hear_all_more_than(world: &World, packets: usize) {
     for (at, peer) in world.peers.iter().enumerate().filter(|(_, peer)| !peer.gone) {
         let others = world.peers.iter().filter(|p| !p.gone && p.session != peer.session);
         for other in others {
             for publication in &other.publications {
                 let got = peer.got.get(&(other.session.0, publication.media));
                 let got = got.map_or(0, Vec::len);
-                assert!(got > 40, "peer {at} got {got} {:?} packets", publication.media);
+                assert!(got > packets, "peer {at} got {got} {:?} packets", publication.media);
             }
         }
     }
@@ -186,6 +194,23 @@ fn media_follows_a_client_whose_address_changes() {
     }
     world.run(2 * SECOND);
     all_hear_all(&world);
+}
+
+#[test]
+fn packets_of_a_frame_are_made_equal_for_those_with_a_retransmission_stream() {
+    // A packet that is sent again under its own number has to be the same to the bit.
+    for (rtx, padding_bytes_max, is_padded) in
+        [(true, 16, true), (true, 0, false), (false, 16, false)]
+    {
+        let config = EngineConfig { padding_bytes_max, ..EngineConfig::default() };
+        let mut world = three_in_a_call_with(1, rtx, config);
+        world.run(SECOND);
+        all_hear_all_more_than(&world, 20);
+        for peer in &world.peers {
+            assert_eq!(peer.padded > 20, is_padded, "rtx {rtx}: {} of a second", peer.padded);
+            assert_eq!(peer.padded > 0, is_padded);
+        }
+    }
 }
 
 #[test]

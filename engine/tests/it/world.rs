@@ -155,6 +155,8 @@ pub struct Peer {
     next_report: Instant,
     pub plis: usize,
     pub nacks: usize,
+    /// Video packets with RTP padding that came.
+    pub padded: usize,
     /// Whether losses are asked for again.
     pub repairs: bool,
     /// What the peer publishes in simulcast.
@@ -367,6 +369,7 @@ impl World {
             next_report: self.now,
             plis: 0,
             nacks: 0,
+            padded: 0,
             repairs: true,
             layered: None,
             link: None,
@@ -709,6 +712,7 @@ impl World {
             let view = RtpView::parse(&rtp.packet).expect("the server sends well-formed packets");
             let header = view.header();
             let peer = &mut self.peers[at];
+            peer.padded += usize::from(view.padding_len() > 0);
             let media = peer.subscriptions.iter().find(|s| s.ssrc == header.ssrc);
             let repair = peer.subscriptions.iter().find(|s| s.rtx_ssrc == Some(header.ssrc));
             let (subscription, payload, index) = match (media, repair) {
@@ -946,6 +950,8 @@ impl Peer {
                     };
                     publication.sent += 1;
                     let (ssrc, index) = (publication.ssrc, publication.index);
+                    // As libwebrtc cuts a frame: the last ones are a byte longer.
+                    let size = size + usize::from(n > 0);
                     let plain = publication.packet(ssrc, index, &content, size);
                     publication.index = ExtSeqNum(index.0 + 1);
                     publication.kept.insert(index.seq().0, plain.clone());
