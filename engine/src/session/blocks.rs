@@ -13,11 +13,12 @@ pub const GROUP_MAX: usize = 16;
 /// Bytes of the largest block.
 const BLOCK_MAX: usize = 256;
 
-/// The extension blocks of a group, and the padding that makes its packets equal.
-#[derive(Default)]
+/// The extension blocks of a group, and the padding that makes its packets equal. Made once per shard.
 pub struct Blocks {
     kind: Option<Kind>,
-    blocks: ArrayVec<Block, GROUP_MAX>,
+    places: ArrayVec<Place, GROUP_MAX>,
+    /// [`BLOCK_MAX`] for each packet.
+    bytes: Box<[u8]>,
 }
 
 /// What two legs have in common whose blocks are laid out alike.
@@ -33,100 +34,133 @@ pub struct Kind {
     pub padding_max: u8,
 }
 
-/// The block of one packet.
-pub struct Block {
-    bytes: [u8; BLOCK_MAX],
+/// What is where in the block of one packet.
+struct Place {
     len: u16,
     mid_at: u16,
     seq_at: u16,
+    padding: u8,
+}
+
+/// The block of one packet.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    bytes: &'a [u8],
+    mid_at: usize,
+    seq_at: usize,
     /// Bytes of RTP padding that the packet gets; 0 for none. Source: RFC 3550 §5.1.
     pub padding: u8,
 }
 
+impl Default for Blocks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Blocks {
-    /// Makes the room; the first [`Blocks::lay_out`] fills it.
+    /// Makes room for a group.
     pub fn new() -> Self {
-        Self::default()
+        let bytes = vec![0; GROUP_MAX * BLOCK_MAX].into_boxed_slice();
+        Self { kind: None, places: ArrayVec::new(), bytes }
     }
 
-    /// The blocks of `packets` for legs of this kind, one for each. Called with the same packets each time.
-    pub fn lay_out(&mut self, kind: Kind, packets: &[PlainRtp<'_>]) -> &[Block] {
+    /// What comes is another group.
+    pub fn clear(&mut self) {
+        self.kind = None;
+    }
+
+    /// The block of packet `at` of a group, for legs of this kind. Called with the same packets until [`Blocks::clear`]; `None` for
+    /// a packet that the group does not have.
+    pub fn lay_out(
+        &mut self,
+        kind: Kind,
+        packets: &[PlainRtp<'_>],
+        at: usize,
+    ) -> Option<Block<'_>> {
         if self.kind != Some(kind) {
             self.kind = Some(kind);
-            self.blocks.clear();
-            self.blocks.extend(packets.iter().take(GROUP_MAX).map(|p| Block::new(kind, p)));
-            if kind.padding_max > 0 {
+            self.places.clear();
+            for (packet, room) in packets.iter().zip(self.bytes.chunks_exact_mut(BLOCK_MAX)) {
+                self.places.push(Place::new(kind, packet, room));
+            }
+            if kind.padding_max > 0 && packets.len() > 1 {
                 self.equalise(kind.padding_max, packets);
             }
         }
-        &self.blocks
+        let place = self.places.get(at)?;
+        Some(Block {
+            bytes: &self.bytes[at * BLOCK_MAX..at * BLOCK_MAX + usize::from(place.len)],
+            mid_at: place.mid_at.into(),
+            seq_at: place.seq_at.into(),
+            padding: place.padding,
+        })
     }
 
     /// Pads packets that are a little shorter than the longest: libwebrtc cuts a frame into packets of which the last ones are a byte
     /// longer, and a run of segments needs equal ones.
     fn equalise(&mut self, padding_max: u8, packets: &[PlainRtp<'_>]) {
-        let len = |(block, packet): (&Block, &PlainRtp<'_>)| block.len() + packet.payload.len();
-        let longest = self.blocks.iter().zip(packets).map(len).max().unwrap_or(0);
-        let last = self.blocks.len().saturating_sub(1);
-        for (at, (block, packet)) in self.blocks.iter_mut().zip(packets).enumerate() {
-            let lacks = longest - len((block, packet));
-            // The last segment of a run may be shorter.
-            if at < last && lacks <= usize::from(padding_max) {
-                block.padding = lacks as u8;
+        let len = |(place, packet): (&Place, &PlainRtp<'_>)| {
+            usize::from(place.len) + packet.payload.len()
+        };
+        let longest = self.places.iter().zip(packets).map(len).max().unwrap_or(0);
+        let last = self.places.len().saturating_sub(1);
+        // The last segment of a run may be shorter.
+        for (place, packet) in self.places.iter_mut().zip(packets).take(last) {
+            let lacks = longest - len((place, packet));
+            if lacks <= usize::from(padding_max) {
+                place.padding = lacks as u8;
             }
         }
     }
 }
 
-impl Block {
-    /// Lays out the block of one packet. What does not fit is left out; the room is far larger than what browsers send.
-    pub fn new(kind: Kind, packet: &PlainRtp<'_>) -> Self {
+impl Place {
+    /// Lays out the block of one packet in `out`. What does not fit is left out; the room is far larger than what browsers send.
+    fn new(kind: Kind, packet: &PlainRtp<'_>, out: &mut [u8]) -> Self {
         const UNKNOWN: [u8; 255] = [0; 255];
         let id = |extension| kind.extensions.id(extension);
         let mid = id(Extension::Mid).zip(kind.mid_len);
         let mid = mid.map(|(id, len)| (id, &UNKNOWN[..usize::from(len)]));
         let seq = id(Extension::TransportCc).filter(|_| kind.is_numbered);
         let seq = seq.map(|id| (id, &UNKNOWN[..2]));
-        let forwarded = packet.elements().iter();
-        let forwarded = forwarded.filter_map(|&(extension, value)| Some((id(extension)?, value)));
-        let all = || mid.into_iter().chain(seq).chain(forwarded.clone());
-        let two_byte = all().any(|(id, value)| needs_two_byte(id, value.len()));
-        let mut block = Self { bytes: [0; BLOCK_MAX], len: 0, mid_at: 0, seq_at: 0, padding: 0 };
-        let mut writer = ExtensionWriter::new(&mut block.bytes, two_byte);
+        let forwarded = packet.elements();
+        let forwarded = forwarded.filter_map(|(extension, value)| Some((id(extension)?, value)));
+        let mut all = mid.into_iter().chain(seq).chain(forwarded.clone());
+        let two_byte = all.any(|(id, value)| needs_two_byte(id, value.len()));
+        let mut writer = ExtensionWriter::new(out, two_byte);
         let mut place = |element: Option<(u8, &[u8])>| {
             let (id, value) = element?;
             writer.push(id, value).then(|| (writer.written() - value.len()) as u16)
         };
-        block.mid_at = place(mid).unwrap_or(0);
-        block.seq_at = place(seq).unwrap_or(0);
+        let (mid_at, seq_at) = (place(mid).unwrap_or(0), place(seq).unwrap_or(0));
         for (id, value) in forwarded {
             writer.push(id, value);
         }
-        block.len = writer.finish() as u16;
-        block
+        Self { len: writer.finish() as u16, mid_at, seq_at, padding: 0 }
     }
+}
 
+impl Block<'_> {
     /// Its bytes.
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        self.bytes.len()
     }
 
     /// Whether the packet has no extensions.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.bytes.is_empty()
     }
 
     /// Writes the block of one leg to `out`, which has its length: with the leg's MID and the packet's transport-wide number, as
     /// far as the kind has them.
     pub fn write(&self, out: &mut [u8], mid: &Mid, transport_seq: Option<u16>) {
-        out.copy_from_slice(&self.bytes[..self.len()]);
+        out.copy_from_slice(self.bytes);
         if self.mid_at > 0 {
-            let at = usize::from(self.mid_at);
-            out[at..at + mid.as_bytes().len()].copy_from_slice(mid.as_bytes());
+            out[self.mid_at..self.mid_at + mid.as_bytes().len()].copy_from_slice(mid.as_bytes());
         }
         if let (1.., Some(seq)) = (self.seq_at, transport_seq) {
-            let at = usize::from(self.seq_at);
-            out[at..at + 2].copy_from_slice(&seq.to_be_bytes());
+            out[self.seq_at..self.seq_at + 2].copy_from_slice(&seq.to_be_bytes());
         }
     }
 }
@@ -179,7 +213,7 @@ mod tests {
     }
 
     /// The elements of a block, ids and values.
-    fn written(block: &Block, mid: &str, seq: Option<u16>) -> Vec<(u8, Vec<u8>)> {
+    fn written(block: Block<'_>, mid: &str, seq: Option<u16>) -> Vec<(u8, Vec<u8>)> {
         let mut out = vec![0xEE; block.len()];
         block.write(&mut out, &Mid::new(mid).unwrap(), seq);
         if out.is_empty() {
@@ -195,7 +229,8 @@ mod tests {
         let ids =
             [(Extension::Mid, 1), (Extension::TransportCc, 2), (Extension::VideoOrientation, 3)];
         let mut blocks = Blocks::new();
-        let block = &blocks.lay_out(kind(&ids, 0), &[read(&bytes)])[0];
+        let packets = [read(&bytes)];
+        let block = blocks.lay_out(kind(&ids, 0), &packets, 0).unwrap();
         let expected = [(1, b"abc".to_vec()), (2, vec![0x12, 0x34]), (3, vec![1])];
         assert_eq!(written(block, "abc", Some(0x1234)), expected);
         assert_eq!(written(block, "xyz", Some(7))[0].1, b"xyz", "each leg has its own");
@@ -206,10 +241,12 @@ mod tests {
         let bytes = packet(&[], 100);
         let ids = [(Extension::Mid, 1), (Extension::TransportCc, 2)];
         let bare = Kind { mid_len: None, is_numbered: false, ..kind(&ids, 0) };
-        let mut blocks = Blocks::new();
-        assert_eq!(blocks.lay_out(kind(&ids, 0), &[read(&bytes)])[0].len(), 12);
-        assert!(blocks.lay_out(bare, &[read(&bytes)])[0].is_empty(), "laid out anew");
-        assert_eq!(written(&blocks.lay_out(bare, &[read(&bytes)])[0], "abc", None), []);
+        let (mut blocks, packets) = (Blocks::new(), [read(&bytes)]);
+        assert_eq!(blocks.lay_out(kind(&ids, 0), &packets, 0).unwrap().len(), 12);
+        let block = blocks.lay_out(bare, &packets, 0).unwrap();
+        assert!(block.is_empty(), "laid out anew");
+        assert_eq!(written(block, "abc", None), []);
+        assert!(blocks.lay_out(bare, &packets, 1).is_none());
     }
 
     #[test]
@@ -222,17 +259,22 @@ mod tests {
         assert!(writer.push(6, &long));
         let len = 12 + writer.finish();
         let ids = [(Extension::Mid, 1), (Extension::DependencyDescriptor, 20)];
-        let block = Block::new(kind(&ids, 0), &read(&bytes[..len + 10]));
+        let (mut blocks, packets) = (Blocks::new(), [read(&bytes[..len + 10])]);
+        let block = blocks.lay_out(kind(&ids, 0), &packets, 0).unwrap();
         let expected = [(1, b"abc".to_vec()), (20, long.to_vec())];
-        assert_eq!(written(&block, "abc", None), expected);
+        assert_eq!(written(block, "abc", None), expected);
     }
 
     fn paddings(sizes: &[usize], padding_max: u8) -> Vec<u8> {
         let packets: Vec<_> = sizes.iter().map(|&size| packet(&[], size)).collect();
         let plain: Vec<_> = packets.iter().map(|bytes| read(bytes)).collect();
+        all_paddings(kind(&[(Extension::Mid, 1)], padding_max), &plain)
+    }
+
+    fn all_paddings(kind: Kind, packets: &[PlainRtp<'_>]) -> Vec<u8> {
         let mut blocks = Blocks::new();
-        let blocks = blocks.lay_out(kind(&[(Extension::Mid, 1)], padding_max), &plain);
-        blocks.iter().map(|block| block.padding).collect()
+        let padding = |at| blocks.lay_out(kind, packets, at).unwrap().padding;
+        (0..packets.len()).map(padding).collect()
     }
 
     #[test]
@@ -252,11 +294,9 @@ mod tests {
     fn extensions_count_towards_the_length() {
         let packets = [packet(&[(5, &[1])], 1000), packet(&[], 1000), packet(&[], 1001)];
         let plain = packets.each_ref().map(|bytes| read(bytes));
-        let mut blocks = Blocks::new();
         let ids = [(Extension::VideoOrientation, 3)];
-        let padding = |blocks: &[Block]| blocks.iter().map(|b| b.padding).collect::<Vec<_>>();
         // The first one's block takes eight bytes where the leg has that extension.
-        assert_eq!(padding(blocks.lay_out(kind(&ids, 16), &plain)), [0, 8, 0]);
-        assert_eq!(padding(blocks.lay_out(kind(&[], 16), &plain)), [1, 1, 0]);
+        assert_eq!(all_paddings(kind(&ids, 16), &plain), [0, 8, 0]);
+        assert_eq!(all_paddings(kind(&[], 16), &plain), [1, 1, 0]);
     }
 }

@@ -35,7 +35,6 @@ use inbound::{Received, Receiver};
 use outbound::{Group, Sender, Written};
 use params::{RemoteParams, SessionParams};
 use phase::Phase;
-use plain::PlainRtp;
 pub use timers::{Due, Surroundings, Timeouts};
 
 /// One peer's connection.
@@ -372,19 +371,18 @@ impl Session {
         written
     }
 
-    /// Sends `packet` again on the leg at position `leg`; returns the bytes of RTP.
+    /// Sends the packet of `group` again on the leg at position `leg`; returns the bytes of RTP.
     ///
     /// # Errors
     /// Why it is not resent.
     pub fn resend_media(
         &mut self,
-        now: Instant,
         leg: u32,
-        packet: &PlainRtp<'_>,
+        group: &mut Group<'_>,
         egress: &mut Egress,
     ) -> Result<usize, DropReason> {
         let path = self.media_path()?;
-        let bytes = self.sender.resend(now, leg, packet, self.timers.rtt(), path, egress)?;
+        let bytes = self.sender.resend(leg, group, self.timers.rtt(), path, egress)?;
         self.stats.packets_out += 1;
         self.stats.bytes_out += bytes as u64;
         Ok(bytes)

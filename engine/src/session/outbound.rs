@@ -306,7 +306,7 @@ impl Sender {
                 continue;
             };
             let kind = leg.kind(numbers.index, estimator.is_some(), padding_max);
-            let Some(block) = group.blocks.lay_out(kind, group.packets).get(at) else { continue };
+            let Some(block) = group.blocks.lay_out(kind, group.packets, at) else { continue };
             let transport_seq = estimator.as_ref().map(|estimator| estimator.log.next_seq());
             let head = Head {
                 ssrc: leg.ssrc,
@@ -316,7 +316,7 @@ impl Sender {
                 transport_seq,
                 osn: None,
             };
-            match write(&head, leg, block, packet, srtp, path, egress) {
+            match write(&head, leg, &block, packet, srtp, path, egress) {
                 Ok(bytes) => {
                     if let Some(estimator) = &mut estimator {
                         let stream = Stream::Leg(position);
@@ -340,20 +340,23 @@ impl Sender {
         Some((leg.track, source, index))
     }
 
-    /// Sends `packet` again: on the retransmission stream where the peer has one, else the same bytes as before.
+    /// Sends the packet of `group`, which has one, again: on the retransmission stream where the peer has one, else the same bytes as
+    /// before.
     ///
     /// # Errors
     /// Why it was not sent; `Duplicate` when it was resent a moment ago or the budget for retransmissions is spent,
     /// `NotRepeatable` when the same bytes are wanted and the number that the transport gave them is forgotten.
     pub fn resend(
         &mut self,
-        now: Instant,
         position: u32,
-        packet: &PlainRtp<'_>,
+        group: &mut Group<'_>,
         rtt: Option<Duration>,
         path: PathId,
         egress: &mut Egress,
     ) -> Result<usize, DropReason> {
+        let Group { now, packets, blocks, .. } = group;
+        let now = *now;
+        let packet = packets.first().ok_or(DropReason::BadRtp)?;
         let (srtp, leg, mut estimator) = self.parts(position)?;
         let map = leg.payload_map(packet.payload_type).ok_or(DropReason::UnmappedPayloadType)?;
         let numbers = leg.rewriter.numbers_of(&packet.numbers).ok_or(DropReason::BeforeLeg)?;
@@ -377,13 +380,15 @@ impl Sender {
             // those sent before.
             let (ssrc, payload_type, index) = (leg.ssrc, map.to, numbers.index);
             let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: None };
-            let block = Block::new(leg.kind(index, is_numbered, 0), packet);
+            let kind = leg.kind(index, is_numbered, 0);
+            let block = blocks.lay_out(kind, packets, 0).ok_or(DropReason::TooLarge)?;
             return write(&head, leg, &block, packet, srtp, path, egress);
         };
         let (ssrc, index) = (rtx.ssrc, rtx.next);
         rtx.next = ExtSeqNum(index.0 + 1);
         let head = Head { ssrc, payload_type, index, numbers, transport_seq, osn: Some(seq) };
-        let block = Block::new(leg.kind(numbers.index, is_numbered, 0), packet);
+        let kind = leg.kind(numbers.index, is_numbered, 0);
+        let block = blocks.lay_out(kind, packets, 0).ok_or(DropReason::TooLarge)?;
         let bytes = write(&head, leg, &block, packet, srtp, path, egress)?;
         if let Some(estimator) = estimator {
             estimator.log.on_sent(now, Stream::Rtx, index.seq(), bytes);
@@ -447,7 +452,7 @@ struct Head {
 fn write(
     head: &Head,
     leg: &Leg,
-    block: &Block,
+    block: &Block<'_>,
     packet: &PlainRtp<'_>,
     srtp: &mut OutboundSrtp,
     path: PathId,

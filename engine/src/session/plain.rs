@@ -1,5 +1,7 @@
 //! One decrypted packet as fan-out sees it: read once, written many times.
 
+use arrayvec::ArrayVec;
+
 use crate::ids::{ExtSeqNum, PayloadType};
 use crate::rtp::rewrite::PacketNumbers;
 use crate::wire::payload::{PayloadFormat, vp8};
@@ -10,7 +12,7 @@ use crate::wire::rtp_ext::{self, Extension, ExtensionMap};
 ///
 /// Only what the parser understood goes on: header and extensions are written anew for each leg, so that nothing malformed in
 /// them reaches a subscriber.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PlainRtp<'a> {
     /// Its numbers on the publisher's wire.
     pub numbers: PacketNumbers,
@@ -26,11 +28,19 @@ pub struct PlainRtp<'a> {
     pub payload: &'a [u8],
     /// What is renumbered in the payload: of VP8 in simulcast.
     pub vp8: Option<vp8::Descriptor>,
-    elements: [(Extension, &'a [u8]); ELEMENTS_MAX],
-    element_count: usize,
+    block: &'a [u8],
+    elements: ArrayVec<Element, ELEMENTS_MAX>,
 }
 
-/// Header extension elements that are forwarded; a packet with more loses the last ones.
+/// A header extension element within the block.
+#[derive(Clone, Debug)]
+struct Element {
+    extension: Extension,
+    len: u8,
+    at: u16,
+}
+
+/// Header extension elements that are forwarded; a packet with more loses the last ones. None is longer than 255 bytes.
 const ELEMENTS_MAX: usize = 8;
 
 impl<'a> PlainRtp<'a> {
@@ -57,22 +67,21 @@ impl<'a> PlainRtp<'a> {
             clock_rate_hz,
             payload: view.payload(),
             vp8: None,
-            elements: [(Extension::Mid, &[]); ELEMENTS_MAX],
-            element_count: 0,
+            block: &[],
+            elements: ArrayVec::new(),
         };
         if let Some((profile, block)) = view.extension() {
+            plain.block = block;
             for (id, value) in rtp_ext::elements(profile, block) {
                 let Some(extension) = extensions.extension(id).filter(|e| e.is_forwarded()) else {
                     continue;
                 };
-                let is_repeat = plain.elements().iter().any(|&(known, _)| known == extension);
-                if is_repeat || !extension.admits_len(value.len()) {
+                let is_repeat = plain.elements.iter().any(|known| known.extension == extension);
+                if is_repeat || !extension.admits_len(value.len()) || plain.elements.is_full() {
                     continue;
                 }
-                if let Some(room) = plain.elements.get_mut(plain.element_count) {
-                    *room = (extension, value);
-                    plain.element_count += 1;
-                }
+                let at = value.as_ptr() as usize - block.as_ptr() as usize;
+                plain.elements.push(Element { extension, len: value.len() as u8, at: at as u16 });
             }
         }
         Some(plain)
@@ -88,12 +97,16 @@ impl<'a> PlainRtp<'a> {
 
     /// The audio level, as the extension's byte, where the publisher negotiated and sent it. Source: RFC 6464 §3.
     pub fn audio_level(&self) -> Option<u8> {
-        let level = self.elements().iter().find(|(known, _)| *known == Extension::AudioLevel);
-        level.and_then(|(_, value)| value.first().copied())
+        let mut elements = self.elements();
+        let (_, level) = elements.find(|&(extension, _)| extension == Extension::AudioLevel)?;
+        level.first().copied()
     }
 
     /// The header extension elements that go from hop to hop.
-    pub fn elements(&self) -> &[(Extension, &'a [u8])] {
-        &self.elements[..self.element_count]
+    pub fn elements(&self) -> impl Iterator<Item = (Extension, &'a [u8])> + Clone {
+        self.elements.iter().filter_map(|element| {
+            let at = usize::from(element.at);
+            Some((element.extension, self.block.get(at..at + usize::from(element.len))?))
+        })
     }
 }

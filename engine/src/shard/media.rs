@@ -119,7 +119,7 @@ impl Shard {
                 (first.layer, first.payload_type) == (layer, plain.payload_type)
             };
             // Legs may change layers with this packet: what came before goes to those that had its layer then.
-            if !ready.first().is_none_or(goes_along) || track.is_layer_awaited(layer) {
+            if ready.first().is_some_and(|f| !goes_along(f) || track.is_layer_awaited(layer)) {
                 self.fan_out(now, key, &mut ready, network);
             }
             let Some(track) = self.table.get_mut(key) else { return };
@@ -151,7 +151,9 @@ impl Shard {
                     self.counters.relayed_out +=
                         relay::pass_on(now, track, packet.packet, bytes, steering, drops);
                 }
-                ready.push(plain);
+                if !track.legs.is_empty() {
+                    ready.push(plain);
+                }
             }
         }
         self.fan_out(now, key, &mut ready, network);
@@ -171,16 +173,17 @@ impl Shard {
         packets: &mut ArrayVec<PlainRtp<'_>, GROUP_MAX>,
         network: &mut N,
     ) {
-        let (Some(first), Some(track)) = (packets.first(), self.table.get(key)) else { return };
+        let Some(first) = packets.first() else { return };
+        let Some(track) = self.table.get(key) else { return };
         let layer = first.layer;
         let tally = &mut self.tallies[track.tally.index()];
         let is_home = track.publisher.session().is_some();
         let is_timed = is_home && tally.times_one_of(packets.len()) && !track.legs.is_empty();
         let mut took = Duration::ZERO;
         let mut written = Written::default();
-        let mut blocks = Blocks::new();
+        self.blocks.clear();
         let padding_max = self.config.padding_bytes_max;
-        let mut group = Group { now, packets, blocks: &mut blocks, padding_max };
+        let mut group = Group { now, packets, blocks: &mut self.blocks, padding_max };
         let mut at = 0;
         while at < track.legs.len() {
             let begun = is_timed.then(clock::now);
@@ -236,7 +239,8 @@ impl Shard {
             }
         }
         for &(position, seq) in &wishes.resends {
-            match resend(now, session, &self.table, position, seq, &mut self.egress) {
+            let (blocks, egress) = (&mut self.blocks, &mut self.egress);
+            match resend(now, session, &self.table, (position, seq), blocks, egress) {
                 Some(Ok(bytes)) => {
                     self.counters.rtx_out += 1;
                     self.counters.rtp_packets_out += 1;
@@ -301,8 +305,8 @@ fn resend(
     now: Instant,
     session: &mut Session,
     table: &ForwardTable,
-    position: u32,
-    seq: SeqNum,
+    (position, seq): (u32, SeqNum),
+    blocks: &mut Blocks,
     egress: &mut Egress,
 ) -> Option<Result<usize, DropReason>> {
     let (track, source, index) = session.sender.wanted(position, seq)?;
@@ -315,5 +319,8 @@ fn resend(
     if let Some(simulcast) = &track.simulcast {
         plain.read_picture(simulcast.format_of(plain.payload_type));
     }
-    Some(session.resend_media(now, position, &plain, egress))
+    blocks.clear();
+    let packets = std::slice::from_ref(&plain);
+    let mut group = Group { now, packets, blocks, padding_max: 0 };
+    Some(session.resend_media(position, &mut group, egress))
 }

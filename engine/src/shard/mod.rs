@@ -20,6 +20,7 @@ use crate::ids::{CallId, SessionId, SessionKey, ShardId, TrackId, TrackKey};
 use crate::io::Network;
 use crate::metrics::{ShardCounters, TrackTally};
 use crate::route::{PathId, Route};
+use crate::session::blocks::Blocks;
 use crate::session::feedback::Wishes;
 use crate::session::{Due, Session, Surroundings, Timeouts};
 use crate::slots::Slots;
@@ -70,6 +71,7 @@ pub struct Shard {
     demux: Demux,
     wheel: TimerWheel,
     stage: Stage,
+    blocks: Blocks,
     egress: Egress,
     wishes: Wishes,
     steering: Steering,
@@ -149,6 +151,7 @@ impl Shard {
             demux: Demux::default(),
             wheel: TimerWheel::new(now),
             stage: Stage::new(budget::STAGED_PACKETS, budget::STAGED_BYTES),
+            blocks: Blocks::new(),
             egress: Egress::new(budget::EGRESS_DATAGRAMS, budget::EGRESS_BYTES),
             wishes: Wishes::new(),
             steering: parts.steering,

@@ -58,6 +58,9 @@ impl Stage {
 
     /// Puts the packets of each track together; those of one track keep their order.
     pub(super) fn sort(&mut self) {
+        if self.packets.len() < 2 {
+            return;
+        }
         let track = |staged: &Staged| (staged.track.slot, staged.track.generation);
         // Stable, and without memory of its own: no packet is empty, so no two start at the same place.
         self.packets.sort_unstable_by_key(|staged| (track(staged), staged.start));
