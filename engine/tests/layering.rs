@@ -51,6 +51,7 @@ const UPWARD: &[(&str, &str, &str)] = &[
 const LONG: &[(&str, &str)] = &[
     ("engine/src/io/tcp.rs", "a third of it is tests, the rest one connection's life"),
     ("engine/src/wire/stun.rs", "reader and writer of one format, and half of it tests"),
+    ("engine/tests/io.rs", "one harness over both back-ends, and a short test for each behaviour"),
     ("engine/tests/it/world.rs", "one simulation, which every test of it reads as a whole"),
 ];
 

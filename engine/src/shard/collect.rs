@@ -1,6 +1,6 @@
 //! How long a shard lets datagrams lie so that one turn serves several of them.
 //!
-//! A wake-up costs as much as forwarding ten packets, and packets of one frame that are served in turns of their own leave in
+//! A wake-up costs as much as forwarding several packets, and packets of one frame that are served in turns of their own leave in
 //! system calls of their own. A shard with little to do answers at once all the same: what it would save is nothing to anybody. In
 //! between the window grows with the load, as far as there are datagrams to be joined.
 
@@ -54,7 +54,7 @@ const WAKE_S: f64 = 15e-6;
 const LOAD_NONE: f64 = 0.03;
 
 /// From this load on the window is as long as it is useful.
-const LOAD_FULL: f64 = 0.2;
+const LOAD_FULL: f64 = 0.1;
 
 /// A shorter sleep costs more than it collects.
 const SHORTEST: Duration = Duration::from_micros(50);
@@ -180,7 +180,7 @@ mod tests {
     fn nothing_is_waited_for_where_nothing_would_come() {
         // One packet for a thousand receivers every 10 ms: a fifth of the time, and always alone.
         assert_eq!(after(2_000, 1, 10_000), Duration::ZERO);
-        assert_eq!(after(2_000, 2, 10_000), LONGEST);
+        assert!(after(2_000, 2, 10_000) > LONGEST.mul_f64(0.99));
     }
 
     #[test]
