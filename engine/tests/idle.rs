@@ -231,6 +231,8 @@ impl Crowd {
         self.run(Duration::from_secs(20));
         let counters = self.shard.counters();
         assert!(counters.stun_checks > 6 * self.peers.len() as u64, "consent is kept fresh");
+        let reports = counters.rtcp_packets_out / self.peers.len() as u64;
+        assert!((3..=5).contains(&reports), "one in five seconds, not {reports} in twenty");
         assert!(counters.data_messages_in >= pings * self.peers.len() as u64, "and they talk");
         self.shard
     }

@@ -35,7 +35,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that are read at a time. Each connection keeps them, all touched, for as long as it lasts; a longer message has the buffer grow.
-const READ_BUFFER_BYTES: usize = 2 << 10;
+const READ_BUFFER_BYTES: usize = 4 << 10;
 
 #[derive(Deserialize)]
 struct Parameters {
