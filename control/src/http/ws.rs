@@ -34,6 +34,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Time for one message to be written: beyond it the peer reads nothing.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes that are read at a time. Each connection keeps them, all touched, for as long as it lasts; a longer message has the buffer grow.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+
 #[derive(Deserialize)]
 struct Parameters {
     ticket: Option<String>,
@@ -90,7 +93,10 @@ async fn open(
     }
     let member = app.service.member(&call, &session, &[SessionKind::Native]).await?;
     let service = Arc::clone(&app.service);
-    let upgrade = upgrade.max_message_size(JSON_BYTES_MAX).max_frame_size(JSON_BYTES_MAX);
+    let upgrade = upgrade
+        .max_message_size(JSON_BYTES_MAX)
+        .max_frame_size(JSON_BYTES_MAX)
+        .read_buffer_size(READ_BUFFER_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _permit = permit;
         if let Ok(link) = service.attach(&member).await {

@@ -13,6 +13,7 @@ use super::effects::{Effect, Effects};
 use super::hub::ConnectionId;
 use super::metrics::{ConnState, Direction, RtcdMetrics};
 use super::session::{Overdue, Session};
+use super::sessions::Sessions;
 use super::track_class::TrackClass;
 use super::tracks::{Published, chosen, classify};
 use crate::media_plane::command_of;
@@ -21,7 +22,7 @@ use crate::sdp::{Change, LocalTransport, Negotiator, Policy, Supply};
 /// A call.
 pub(super) struct Call {
     number: CallId,
-    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) sessions: Sessions,
     names: HashMap<String, SessionId>,
     /// Who shares its screen: one at a time.
     pub(super) screen: Option<SessionId>,
@@ -49,7 +50,7 @@ impl Call {
     pub(super) fn new(number: CallId, metrics: RtcdMetrics) -> Self {
         Self {
             number,
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             names: HashMap::new(),
             screen: None,
             classes: HashMap::new(),
@@ -64,26 +65,26 @@ impl Call {
 
     /// The client of a session, and the connection that messages about it take.
     pub(super) fn address(&self, number: SessionId) -> Option<(&str, &ConnectionId)> {
-        self.sessions.get(&number).map(|session| (session.group(), &session.connection))
+        self.sessions.get(number).map(|session| (session.group(), &session.connection))
     }
 
     /// Messages about a session take another connection.
     pub(super) fn rebind(&mut self, number: SessionId, connection: ConnectionId) {
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.sessions.get_mut(number) {
             session.connection = connection;
         }
     }
 
     /// A message to a session's peer was refused.
     pub(super) fn unheard(&mut self, now: Instant, number: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.sessions.get_mut(number) {
             session.unheard(now, &self.metrics);
         }
     }
 
     /// Whether an offer to a session waits for its answer.
     pub(super) fn awaits_answer(&self, number: SessionId) -> bool {
-        self.sessions.get(&number).is_some_and(Session::awaits_answer)
+        self.sessions.get(number).is_some_and(Session::awaits_answer)
     }
 
     /// A user joins. It is sent everything once it has opened its data channel.
@@ -107,12 +108,12 @@ impl Call {
         tracing::info!(session = session.config.session, call = session.config.call, "joined");
         self.metrics.session_opened(session.group());
         self.names.insert(session.config.session.clone(), number);
-        self.sessions.insert(number, session);
+        self.sessions.insert(number, Box::new(session));
     }
 
     /// A user leaves.
     pub(super) fn leave(&mut self, now: Instant, number: SessionId, out: &mut Effects) {
-        if self.sessions.contains_key(&number) {
+        if self.sessions.get(number).is_some() {
             out.push(Effect::Command(Command::RemoveSession { session: number }));
         }
         self.close(now, number, ConnState::Closed, out);
@@ -136,14 +137,14 @@ impl Call {
     /// All sessions end.
     pub(super) fn end(&mut self, out: &mut Effects) {
         // All are taken out first, so that nobody is offered the end of the others.
-        for (number, session) in std::mem::take(&mut self.sessions) {
+        for (number, session) in self.sessions.take_all() {
             out.push(Effect::Command(Command::RemoveSession { session: number }));
             self.forget(session, ConnState::Closed, out);
         }
     }
 
     fn close(&mut self, now: Instant, number: SessionId, state: ConnState, out: &mut Effects) {
-        let Some(session) = self.sessions.remove(&number) else { return };
+        let Some(session) = self.sessions.remove(number) else { return };
         let tracks = self.forget(session, state, out);
         if tracks.is_empty() {
             return;
@@ -156,7 +157,12 @@ impl Call {
     }
 
     /// Lets go of a session that was taken out; what it published.
-    fn forget(&mut self, session: Session, state: ConnState, out: &mut Effects) -> Vec<TrackId> {
+    fn forget(
+        &mut self,
+        session: Box<Session>,
+        state: ConnState,
+        out: &mut Effects,
+    ) -> Vec<TrackId> {
         let (number, config) = (session.number, &session.config);
         tracing::info!(session = config.session, call = config.call, ?state, "left");
         self.names.remove(&config.session);
@@ -173,7 +179,7 @@ impl Call {
             self.metrics.track_removed(session.group(), Direction::In, published.mime());
         }
         let tracks = session.published.iter().map(Published::track).collect();
-        let Session { config, connection, .. } = session;
+        let Session { config, connection, .. } = *session;
         out.push(Effect::Closed { session: number, config, connection });
         tracks
     }
@@ -186,7 +192,7 @@ impl Call {
         changes: Vec<Change>,
         out: &mut Effects,
     ) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         let is_sharing = self.screen == Some(number);
         let (mut publishes, mut gone, mut ended) = (false, Vec::new(), Vec::new());
         for mut change in changes {
@@ -255,7 +261,7 @@ impl Call {
         out: &mut Effects,
     ) {
         let is_sharing = self.screen == Some(number);
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         let screen = session.screen_stream.as_deref().filter(|_| is_sharing);
         let camera = session.camera_stream.as_deref();
         let (mut voices, mut others) = (Vec::new(), Vec::new());
@@ -291,7 +297,7 @@ impl Call {
     /// Brings what a session publishes to the others: what is theirs to get and not yet there, and back what no longer is. Whether
     /// that is anything.
     pub(super) fn share(&mut self, number: SessionId, out: &mut Effects) -> bool {
-        let Some(publisher) = self.sessions.remove(&number) else { return false };
+        let Some(publisher) = self.sessions.remove(number) else { return false };
         let mut is_new = false;
         for other in self.sessions.values_mut() {
             let wanted: BTreeMap<TrackId, &Published> =
@@ -314,7 +320,7 @@ impl Call {
     /// Lets a session negotiate if it has to and can.
     pub(super) fn advance(&mut self, now: Instant, number: SessionId, out: &mut Effects) {
         let classes = &self.classes;
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.sessions.get_mut(number) {
             session.advance(now, &|track| classes.get(&track).cloned(), &self.metrics, out);
         }
     }
@@ -329,9 +335,8 @@ impl Call {
 
     /// Does what has run out of time.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Effects) {
-        let due = self.sessions.values().filter(|s| s.next_deadline().is_some_and(|at| at <= now));
-        for number in due.map(|s| s.number).collect::<Vec<_>>() {
-            let Some(session) = self.sessions.get_mut(&number) else { continue };
+        for number in self.sessions.due(now) {
+            let Some(session) = self.sessions.get_mut(number) else { continue };
             match session.handle_timeout(now, &self.metrics) {
                 Overdue::FirstOffer => {
                     tracing::warn!(session = session.config.session, "no offer came in time");
@@ -343,8 +348,8 @@ impl Call {
     }
 
     /// When [`Call::handle_timeout`] is to be called next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(Session::next_deadline).min()
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        self.sessions.next_deadline()
     }
 }
 

@@ -61,7 +61,7 @@ impl Call {
     pub(super) fn handle_report(&mut self, now: Instant, report: Report, out: &mut Effects) {
         match report {
             Report::Connected { session, .. } => {
-                if let Some(session) = self.sessions.get(&session) {
+                if let Some(session) = self.sessions.get(session) {
                     self.metrics.conn_state(ConnState::Connected);
                     self.metrics.connection_time(session.group(), now.since(session.joined_at));
                 }
@@ -70,12 +70,12 @@ impl Call {
             Report::Disconnected { .. } => self.metrics.conn_state(ConnState::Disconnected),
             Report::Closed { session, error } => self.ended(now, session, &error, out),
             Report::Voice { session, track, active } => {
-                if let Some(session) = self.sessions.get_mut(&session) {
+                if let Some(session) = self.sessions.get_mut(session) {
                     session.tell_voice(track, active, out);
                 }
             }
             Report::ChannelOpened { session, channel, .. } => {
-                let Some(opened) = self.sessions.get_mut(&session) else { return };
+                let Some(opened) = self.sessions.get_mut(session) else { return };
                 let is_first = opened.channel_opened(channel);
                 if let Some(answered) = opened.answered_at.filter(|_| is_first) {
                     self.metrics.dc_open_time(opened.group(), now.since(answered));
@@ -83,13 +83,13 @@ impl Call {
                 self.advance(now, session, out);
             }
             Report::ChannelClosed { session, channel } => {
-                if let Some(closed) = self.sessions.get_mut(&session) {
+                if let Some(closed) = self.sessions.get_mut(session) {
                     closed.channel_closed(now, channel, &self.metrics);
                 }
                 self.advance(now, session, out);
             }
             Report::DataDelivered { session, .. } => {
-                if let Some(session) = self.sessions.get_mut(&session) {
+                if let Some(session) = self.sessions.get_mut(session) {
                     session.map_delivered(now);
                 }
                 self.advance(now, session, out);
@@ -108,7 +108,7 @@ impl Call {
         bytes: &[u8],
         out: &mut Effects,
     ) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         match FromPeer::decode(kind, bytes) {
             Ok(FromPeer::Ping) => session.tell_peer(&ToPeer::Pong, out),
             Ok(FromPeer::LegacyPing) => session.tell_peer(&ToPeer::LegacyPong, out),
@@ -162,7 +162,7 @@ impl Call {
         carrier: Carrier,
         out: &mut Effects,
     ) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         let is_first = session.answered_at.is_none();
         let negotiated = match session.negotiator.handle_offer(sdp) {
             Ok(negotiated) => negotiated,
@@ -189,7 +189,7 @@ impl Call {
             return self.leave(now, number, out);
         }
         self.apply(now, number, negotiated.changes, out);
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         session.describe(DescriptionKind::Answer, &negotiated.answer, carrier, out);
         if is_first {
             session.answered_at = Some(now);
@@ -204,7 +204,7 @@ impl Call {
     }
 
     fn handle_answer(&mut self, now: Instant, number: SessionId, sdp: &str, out: &mut Effects) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         if !session.awaits_answer() {
             tracing::debug!(session = session.config.session, "an answer that nobody waits for");
             return;
@@ -224,7 +224,7 @@ impl Call {
     }
 
     fn mute(&mut self, number: SessionId, muted: bool, out: &mut Effects) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(session) = self.sessions.get_mut(number) else { return };
         // Without a voice there is nothing to mute, and what comes later is meant to be heard.
         if muted && session.voices().next().is_none() {
             return;
@@ -242,7 +242,7 @@ impl Call {
         stream: String,
         out: &mut Effects,
     ) -> Result<(), String> {
-        let Some(session) = self.sessions.get_mut(&number) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(number) else { return Ok(()) };
         if self.screen.is_some_and(|owner| owner != number) {
             return Err("somebody else shares the screen already".to_owned());
         }
@@ -262,7 +262,7 @@ impl Call {
             return;
         }
         self.screen = None;
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.sessions.get_mut(number) {
             session.screen_stream = None;
             session.withdraw_screen();
         }
@@ -270,7 +270,7 @@ impl Call {
     }
 
     fn show_camera(&mut self, now: Instant, number: SessionId, stream: String, out: &mut Effects) {
-        if let Some(session) = self.sessions.get_mut(&number) {
+        if let Some(session) = self.sessions.get_mut(number) {
             session.camera_stream = Some(stream);
         }
         self.reconsider(now, number, out);
@@ -284,7 +284,7 @@ impl Call {
     }
 
     fn note_error(&self, number: SessionId, kind: ErrorKind, error: &str) {
-        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(session) = self.sessions.get(number) else { return };
         // Counted rather than warned of: whoever sends such messages sends many.
         tracing::debug!(session = session.config.session, error, "a message was not followed");
         self.metrics.error(session.group(), kind);

@@ -19,6 +19,7 @@ pub mod msgpack;
 mod registry;
 pub mod service;
 mod session;
+mod sessions;
 pub mod socket;
 mod task;
 pub mod track_class;

@@ -55,6 +55,8 @@ impl Negotiator {
         }
         let answer = self.write(&next, setup);
         self.agreed = next;
+        // It lasts as long as the session, and a first section makes room for four.
+        self.agreed.sections.shrink_to_fit();
         // The offer has told which sections the peer has.
         self.withdrawn.clear();
         Ok(Negotiated { answer, changes: log.into_changes() })

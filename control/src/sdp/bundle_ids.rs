@@ -11,7 +11,8 @@ use super::parse::MediaSection;
 /// What every payload type means in this session, as far as either side has said.
 #[derive(Clone)]
 pub(super) struct PayloadTable {
-    bindings: Vec<Option<Binding>>,
+    /// Each payload type once, in ascending order: a session of data channels has none, a browser's some fifty.
+    bindings: Vec<(PayloadType, Binding)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ enum Binding {
 
 impl PayloadTable {
     pub(super) fn new() -> Self {
-        Self { bindings: vec![None; 128] }
+        Self { bindings: Vec::new() }
     }
 
     /// Learns what the peer binds. A payload type that meant something else before keeps its first meaning.
@@ -58,18 +59,24 @@ impl PayloadTable {
     }
 
     fn bind(&mut self, payload_type: PayloadType, binding: Binding) {
-        if let Some(slot) = self.bindings.get_mut(usize::from(payload_type.0)) {
-            slot.get_or_insert(binding);
+        if payload_type.0 < 128
+            && let Err(at) = self.position(payload_type)
+        {
+            self.bindings.insert(at, (payload_type, binding));
         }
     }
 
+    fn position(&self, payload_type: PayloadType) -> Result<usize, usize> {
+        self.bindings.binary_search_by_key(&payload_type.0, |(bound, _)| bound.0)
+    }
+
     fn find(&self, wanted: Binding) -> Option<PayloadType> {
-        let at = self.bindings.iter().position(|&binding| binding == Some(wanted))?;
-        Some(PayloadType(at as u8))
+        let (payload_type, _) = self.bindings.iter().find(|(_, binding)| *binding == wanted)?;
+        Some(*payload_type)
     }
 
     fn claim(&mut self, usual: Option<PayloadType>, binding: Binding) -> Option<PayloadType> {
-        let is_free = |number: &u8| self.bindings.get(usize::from(*number)) == Some(&None);
+        let is_free = |number: &u8| self.position(PayloadType(*number)).is_err();
         // The dynamic range first, then the unassigned numbers below 64, as browsers do. Source: RFC 9429 §5.2.1, RFC 5761 §4.
         let free = usual.map(|p| p.0).into_iter().chain(96..=127).chain(35..=63).find(is_free)?;
         self.bind(PayloadType(free), binding);
@@ -97,12 +104,13 @@ fn usual_payload_type(codec: &Codec) -> Option<PayloadType> {
 /// What every header extension id means in this session.
 #[derive(Clone)]
 pub(super) struct ExtensionIds {
-    bindings: Vec<Option<Option<Extension>>>,
+    /// Each id once; without an extension where it is one that we do not know.
+    bindings: Vec<(u8, Option<Extension>)>,
 }
 
 impl ExtensionIds {
     pub(super) fn new() -> Self {
-        Self { bindings: vec![None; 256] }
+        Self { bindings: Vec::new() }
     }
 
     /// Learns what the peer binds. An id that meant something else before keeps its first meaning.
@@ -110,15 +118,19 @@ impl ExtensionIds {
         for &(id, extension) in &section.extensions {
             // Each extension has one id; a second one is only known to be taken.
             let extension = extension.filter(|&e| self.find(e).is_none_or(|seen| seen == id));
-            if let Some(slot) = self.bindings.get_mut(usize::from(id)) {
-                slot.get_or_insert(extension);
+            if !self.is_bound(id) {
+                self.bindings.push((id, extension));
             }
         }
     }
 
     /// Whether `id` means `extension` in this session.
     pub(super) fn means(&self, id: u8, extension: Extension) -> bool {
-        self.bindings.get(usize::from(id)) == Some(&Some(Some(extension)))
+        self.bindings.contains(&(id, Some(extension)))
+    }
+
+    fn is_bound(&self, id: u8) -> bool {
+        self.bindings.iter().any(|(bound, _)| *bound == id)
     }
 
     /// The id under which we offer `extension`: the session's, else the usual one, else a free one of the one-byte form.
@@ -126,15 +138,15 @@ impl ExtensionIds {
         if let Some(id) = self.find(extension) {
             return Some(id);
         }
-        let is_free = |id: &u8| self.bindings.get(usize::from(*id)) == Some(&None);
+        let is_free = |id: &u8| !self.is_bound(*id);
         let id = std::iter::once(usual_extension_id(extension)).chain(1..=14).find(is_free)?;
-        self.bindings[usize::from(id)] = Some(Some(extension));
+        self.bindings.push((id, Some(extension)));
         Some(id)
     }
 
     fn find(&self, extension: Extension) -> Option<u8> {
-        let at = self.bindings.iter().position(|&binding| binding == Some(Some(extension)))?;
-        Some(at as u8)
+        let (id, _) = self.bindings.iter().find(|(_, bound)| *bound == Some(extension))?;
+        Some(*id)
     }
 }
 

@@ -16,9 +16,8 @@ use crate::rtp::index_set::IndexSet;
 /// packets late it is ignored, which bounds the work a sender can cause.
 #[derive(Clone, Debug)]
 pub struct ArrivalLog {
-    /// In ticks; valid where `received` says so.
-    arrivals: Box<[u32]>,
-    received: IndexSet<WINDOW_WORDS>,
+    /// Made by the first packet: most sessions publish nothing.
+    window: Option<Box<Window>>,
     /// The first number that is not reported, and the highest that came; `None` before the first
     /// packet.
     range: Option<Range>,
@@ -26,6 +25,19 @@ pub struct ArrivalLog {
     /// Before it no report is due, however many numbers wait.
     not_before: Instant,
     feedback_count: u8,
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    /// In ticks; valid where `received` says so.
+    arrivals: [u32; ArrivalLog::WINDOW as usize],
+    received: IndexSet<WINDOW_WORDS>,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { arrivals: [0; ArrivalLog::WINDOW as usize], received: IndexSet::new() }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +106,10 @@ impl ArrivalLog {
     /// How many consecutive numbers are remembered.
     pub const WINDOW: u64 = IndexSet::<WINDOW_WORDS>::WINDOW;
 
-    /// Makes an empty log, 8 KiB of memory.
+    /// Makes an empty log. The first packet takes 8 KiB of memory.
     pub fn new() -> Self {
         Self {
-            arrivals: vec![0; Self::WINDOW as usize].into_boxed_slice(),
-            received: IndexSet::new(),
+            window: None,
             range: None,
             round: None,
             not_before: Instant::default(),
@@ -114,21 +125,22 @@ impl ArrivalLog {
             Range { next: first, highest: first }
         });
         let index = ExtSeqNum::nearest(SeqNum(transport_seq), ExtSeqNum(range.highest)).0;
+        let window = self.window.get_or_insert_with(|| Box::new(Window::new()));
         if index > range.highest {
-            self.received.advance(range.highest, index);
+            window.received.advance(range.highest, index);
             range.highest = index;
             // What was skipped so far that it left the window cannot be reported any more.
             range.next = range.next.max(index - (Self::WINDOW - 1));
         } else if range.highest - index >= Self::WINDOW
             || index + REPORT_AGAIN_MAX < range.next
-            || self.received.contains(index)
+            || window.received.contains(index)
         {
             return;
         }
         range.next = range.next.min(index);
         self.range = Some(range);
-        self.received.insert(index);
-        self.arrivals[Self::position(index)] = ticks(now);
+        window.received.insert(index);
+        window.arrivals[Self::position(index)] = ticks(now);
 
         let mut round = self.round.unwrap_or(Round { deadline: now + INTERVAL, packets: 0 });
         round.packets += 1;
@@ -148,7 +160,7 @@ impl ArrivalLog {
     /// or since the reference time. A packet ends where `statuses` does, or before a delta that
     /// does not fit. Its last statuses may be `None`, and in a long loss all of them.
     pub fn build(&mut self, now: Instant, statuses: &mut [Option<i16>]) -> Option<Feedback> {
-        let range = self.range?;
+        let (range, window) = (self.range?, self.window.as_ref()?);
         if now < self.next_deadline()? || statuses.is_empty() {
             return None;
         }
@@ -157,8 +169,8 @@ impl ArrivalLog {
         let mut count = 0;
         for (index, status) in (range.next..=range.highest).zip(statuses.iter_mut()) {
             *status = None;
-            if self.received.contains(index) {
-                let tick = self.arrivals[Self::position(index)];
+            if window.received.contains(index) {
+                let tick = window.arrivals[Self::position(index)];
                 let last = last_tick.unwrap_or_else(|| {
                     reference_time = tick >> REFERENCE_SHIFT;
                     reference_time << REFERENCE_SHIFT

@@ -7,7 +7,10 @@
 //! even while others are heard.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
+
+use foldhash::fast::FixedState;
 
 use super::Credentials;
 use crate::clock::Instant;
@@ -29,7 +32,7 @@ const OLD_TRANSACTIONS_MAX: usize = 1_024;
 pub struct IceLiteAgent {
     current: Generation,
     /// The credentials before a restart, until the new ones are used.
-    previous: Option<Generation>,
+    previous: Option<Box<Generation>>,
     routes: Vec<ValidRoute>,
     selected: Option<Route>,
     transactions: Transactions,
@@ -96,7 +99,7 @@ impl IceLiteAgent {
         Self {
             current: Generation::new(local, remote.map(|remote| remote.ufrag)),
             previous: None,
-            routes: Vec::with_capacity(ROUTES_MAX),
+            routes: Vec::new(),
             selected: None,
             transactions: Transactions::new(),
             consent_timeout,
@@ -127,7 +130,7 @@ impl IceLiteAgent {
         }
         let (ours, theirs) = message.username_parts().ok_or(DropReason::BadStunIntegrity)?;
         let is_current = self.current.admits(ours, theirs);
-        let previous = self.previous.as_ref().filter(|previous| previous.admits(ours, theirs));
+        let previous = self.previous.as_deref().filter(|previous| previous.admits(ours, theirs));
         let generation = if is_current { Some(&self.current) } else { previous };
         let generation = generation.ok_or(DropReason::BadStunIntegrity)?;
         if !message.verify_integrity(&generation.key) {
@@ -139,10 +142,11 @@ impl IceLiteAgent {
             return Err(DropReason::UnusedStun);
         }
         let id = message.transaction_id();
-        let seen = self.transactions.route_of(id);
-        if seen.is_some_and(|seen| seen != route) || self.transactions.is_old(id) {
+        let seen = self.transactions.seen(id, route);
+        if seen == Seen::Before {
             return Err(DropReason::ReplayedCheck);
         }
+        let is_first = seen == Seen::Never;
 
         let key = &generation.key;
         let unknown = message.unknown_required();
@@ -154,13 +158,13 @@ impl IceLiteAgent {
             let reply_len = write_binding_success(reply, id, route.remote, key);
             let mut checked =
                 Checked { reply_len: reply_len.unwrap_or(0), event: None, evicted: None };
-            if seen.is_none() {
+            if is_first {
                 self.transactions.note(id, route);
                 self.accept(now, route, message.use_candidate(), is_current, &mut checked);
             }
             return Ok(checked);
         };
-        if seen.is_none() {
+        if is_first {
             self.transactions.note(id, route);
         }
         Ok(Checked { reply_len: error.unwrap_or(0), event: None, evicted: None })
@@ -181,6 +185,8 @@ impl IceLiteAgent {
             valid.heard = now;
         } else {
             checked.evicted = self.make_room();
+            // Most peers are heard on one route or two.
+            self.routes.reserve_exact(1);
             self.routes.push(ValidRoute { route, heard: now });
             checked.event = Some(IceEvent::Validated(route));
         }
@@ -265,7 +271,7 @@ impl IceLiteAgent {
 
     /// The ufrags under which checks for this session may come: the current one and, during a restart, the one before it.
     pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
-        let previous = self.previous.as_ref().filter(|previous| !previous.expired);
+        let previous = self.previous.as_deref().filter(|previous| !previous.expired);
         [Some(&self.current), previous].into_iter().flatten().map(|g| g.local.ufrag.as_str())
     }
 
@@ -278,7 +284,7 @@ impl IceLiteAgent {
         let former = std::mem::replace(&mut self.current, Generation::new(local, None));
         // A restart that nobody has used is overtaken by this one; what carries the media is still the one before.
         if former.used || self.previous.is_none() {
-            self.previous = Some(former);
+            self.previous = Some(Box::new(former));
         }
     }
 
@@ -322,27 +328,36 @@ impl Generation {
     }
 }
 
-/// The latest transaction ids with the routes they are bound to, and the hashes of those before them.
+/// Hashes of the transaction ids that were seen: the latest with those of the routes they are bound to, and those before them.
+///
+/// The old ones take memory as they come. Who makes a route collide with the one of a check that it captured gets an answer and nothing else.
 struct Transactions {
-    latest: VecDeque<(TransactionId, Route)>,
+    latest: VecDeque<(u32, u32)>,
     old: VecDeque<u32>,
 }
 
+/// Whether a transaction id came before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Never,
+    /// Lately, on this route: a retransmission.
+    Here,
+    /// On another route, or long ago.
+    Before,
+}
+
 impl Transactions {
-    /// Reserves all it can ever need, so that checks take no memory; what is not used is not touched.
     fn new() -> Self {
-        Self {
-            latest: VecDeque::with_capacity(TRANSACTIONS_MAX),
-            old: VecDeque::with_capacity(OLD_TRANSACTIONS_MAX),
+        Self { latest: VecDeque::with_capacity(TRANSACTIONS_MAX), old: VecDeque::new() }
+    }
+
+    fn seen(&self, id: TransactionId, route: Route) -> Seen {
+        let id = Self::hash(id);
+        match self.latest.iter().find(|(seen, _)| *seen == id) {
+            Some(&(_, on)) if on == Self::hash_route(route) => Seen::Here,
+            None if !self.old.contains(&id) => Seen::Never,
+            _ => Seen::Before,
         }
-    }
-
-    fn route_of(&self, id: TransactionId) -> Option<Route> {
-        self.latest.iter().find(|(seen, _)| *seen == id).map(|&(_, route)| route)
-    }
-
-    fn is_old(&self, id: TransactionId) -> bool {
-        self.old.contains(&Self::hash(id))
     }
 
     fn note(&mut self, id: TransactionId, route: Route) {
@@ -352,15 +367,19 @@ impl Transactions {
             if self.old.len() == OLD_TRANSACTIONS_MAX {
                 self.old.pop_front();
             }
-            self.old.push_back(Self::hash(oldest));
+            self.old.push_back(oldest);
         }
-        self.latest.push_back((id, route));
+        self.latest.push_back((Self::hash(id), Self::hash_route(route)));
     }
 
     /// Mixed, since a peer may count where it should choose at random. Only its own checks can collide.
     fn hash(id: TransactionId) -> u32 {
         let words = id.0.chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
         words.fold(0, |hash: u32, word| (hash.rotate_left(7) ^ word).wrapping_mul(0x9E37_79B1))
+    }
+
+    fn hash_route(route: Route) -> u32 {
+        FixedState::default().hash_one(route) as u32
     }
 }
 

@@ -33,6 +33,20 @@ pub(super) enum Timer {
     Disconnected,
 }
 
+/// Packets of media in and out.
+type Traffic = (u64, u64);
+
+/// The time between two reports that have nothing to tell. Source: RFC 3550 §6.2, the least interval.
+const REPORT_INTERVAL_IDLE: Duration = Duration::from_secs(5);
+
+/// Reports wait for the next multiple of it, so that a shard of many idle sessions wakes for some of them at a time. Microseconds.
+const REPORT_GRID_US: u64 = 20_000;
+
+fn on_grid(at: Instant) -> Instant {
+    let grid = at.as_micros().next_multiple_of(REPORT_GRID_US);
+    Instant::from_start(Duration::from_micros(grid))
+}
+
 const KINDS: usize = Timer::Disconnected as usize + 1;
 
 /// How long a session waits for what.
@@ -51,6 +65,8 @@ pub(super) struct Timers {
     deadlines: [Option<Instant>; KINDS],
     timeouts: Timeouts,
     reports: Option<ReportTimer>,
+    /// The media of either way that the last report spoke of, and when that went out.
+    reported: (Traffic, Instant),
     rtt: Option<Duration>,
 }
 
@@ -85,7 +101,13 @@ pub struct Surroundings<'a> {
 
 impl Timers {
     pub(super) fn new(timeouts: &Timeouts) -> Self {
-        Self { deadlines: [None; KINDS], timeouts: *timeouts, reports: None, rtt: None }
+        Self {
+            deadlines: [None; KINDS],
+            timeouts: *timeouts,
+            reports: None,
+            reported: (Traffic::default(), Instant::default()),
+            rtt: None,
+        }
     }
 
     /// The peer's half is known: from now on it has its time to connect.
@@ -121,14 +143,21 @@ impl Timers {
 
     pub(super) fn start_reports(&mut self, now: Instant, random: u32) {
         let reports = ReportTimer::new(now, random);
-        self.set(Timer::Report, Some(reports.next_deadline()));
+        self.set(Timer::Report, Some(on_grid(reports.next_deadline())));
         self.reports = Some(reports);
     }
 
-    fn report_is_due(&mut self, now: Instant, random: u32) -> bool {
+    /// Whether to report. While no media moves there is nothing to say: peers that are only connected hear of us at the rate of
+    /// RFC 3550 §6.2, and who begins to send or to get something hears within the usual second.
+    fn report_is_due(&mut self, now: Instant, random: u32, traffic: Traffic) -> bool {
         let Some(reports) = &mut self.reports else { return false };
-        let is_due = reports.due(now, random);
-        self.deadlines[Timer::Report as usize] = Some(reports.next_deadline());
+        let mut is_due = reports.due(now, random);
+        self.deadlines[Timer::Report as usize] = Some(on_grid(reports.next_deadline()));
+        let (before, at) = self.reported;
+        is_due &= traffic != before || now.since(at) >= REPORT_INTERVAL_IDLE;
+        if is_due {
+            self.reported = (traffic, now);
+        }
         is_due
     }
 
@@ -222,7 +251,8 @@ impl Session {
             self.send_due_keyframe_requests(around);
         }
         let random = around.rng.u32(..);
-        if self.timers.report_is_due(now, random) {
+        let traffic = (self.stats.packets_in, self.stats.packets_out);
+        if self.timers.report_is_due(now, random, traffic) {
             self.send_reports(around);
         }
     }

@@ -159,7 +159,7 @@ impl Keys {
     }
 }
 
-/// Opens what the peer protected. No call allocates.
+/// Opens what the peer protected. No call allocates but the one that meets another sender of RTCP.
 pub struct InboundSrtp {
     profile: Profile,
     keys: Keys,
@@ -389,7 +389,7 @@ struct RtcpSource {
 
 impl RtcpSources {
     fn new() -> Self {
-        Self { sources: Vec::with_capacity(RTCP_SOURCES_MAX), clock: 0 }
+        Self { sources: Vec::new(), clock: 0 }
     }
 
     fn admits(&self, ssrc: Ssrc, index: u32) -> bool {
@@ -412,6 +412,8 @@ impl RtcpSources {
         }
         let mut window = ReplayWindow::new();
         window.note(u64::from(index));
+        // Most peers have one or two; doubling would take room for four.
+        self.sources.reserve_exact(1);
         self.sources.push(RtcpSource { ssrc, heard, window });
     }
 }
