@@ -266,6 +266,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn datagrams_wait_a_millisecond_at_most() {
+        let check = |micros| {
+            let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            let batch_window = Duration::from_micros(micros);
+            let config = EngineConfig { addresses, batch_window, ..EngineConfig::default() };
+            config.validate().err().map(|error| error.field)
+        };
+        assert_eq!((check(0), check(1_000)), (None, None));
+        assert_eq!(check(1_001), Some("batch_window"));
+    }
+
+    #[test]
     fn layers_are_checked_field_by_field() {
         let check = |change: fn(&mut LayerConfig)| {
             let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
