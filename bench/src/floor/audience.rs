@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sluice_engine::clock::{self, WallClock};
 use sluice_engine::ids::PayloadType;
-use sluice_engine::io::Network;
+use sluice_engine::io::{Network, Window};
 use sluice_engine::rtp::inbound::Arrival;
 use sluice_engine::wire::classify::{Kind, classify};
 use sluice_engine::wire::rtp::RtpHeader;
@@ -66,7 +66,7 @@ pub fn listen(
         return;
     }
     while !hall.over.load(Ordering::Relaxed) {
-        audience.network.wait(Some(SCAN_INTERVAL));
+        audience.network.wait(Some(SCAN_INTERVAL), Window::NONE);
         let mut read = 0;
         while audience.network.receive(BATCH) > 0 {
             read += audience.take_datagrams();
