@@ -383,7 +383,8 @@ impl Scene {
         let (what, layer, flags) = (plan.u8(), plan.u8() % 4, plan.u8());
         let word = match what % 8 {
             0 => {
-                let clock = SenderClock::with_offset(self.now, i64::from(plan.u16()) << (flags % 48));
+                let clock =
+                    SenderClock::with_offset(self.now, i64::from(plan.u16()) << (flags % 48));
                 let (ntp, rtp) = (NtpTime(u64::from(plan.u16()) << 32), RtpTime(plan.u16().into()));
                 Word::Clock { layer, clock, ntp, rtp }
             }
