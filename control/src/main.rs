@@ -34,8 +34,15 @@ const INTERRUPTED: u8 = 130;
 /// Time for goodbyes after a second signal.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Threads of the control plane; the shards have their own.
-const CONTROL_THREADS: usize = 2;
+/// Threads of the control plane; the shards have their own. Two wake each other for every report of a shard, which is for hosts
+/// with cores for it.
+fn control_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < CORES_FOR_TWO { 1 } else { 2 }
+}
+
+/// Cores from which on the control plane has two threads.
+const CORES_FOR_TWO: usize = 8;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -210,7 +217,7 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
     let host = Facts::read(Path::new("/"));
     let (udp, tcp) = addresses::listen_addresses(&config.media, &PathBuf::from("/"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
+        .worker_threads(control_threads())
         .thread_name("control")
         .enable_all()
         .build()

@@ -12,6 +12,8 @@ use super::message::ToPlugin;
 pub(super) enum Effect {
     /// A command for the shard of its session.
     Command(Command),
+    /// One whose answer nobody needs: awaiting it would wake the call once more for each.
+    Passing(Command),
     /// A message for the plugin, by the connection of a session.
     ToPlugin {
         /// The session.

@@ -110,8 +110,8 @@ impl Call {
     ) {
         let Some(session) = self.sessions.get_mut(number) else { return };
         match FromPeer::decode(kind, bytes) {
-            Ok(FromPeer::Ping) => session.tell_peer(&ToPeer::Pong, out),
-            Ok(FromPeer::LegacyPing) => session.tell_peer(&ToPeer::LegacyPong, out),
+            Ok(FromPeer::Ping) => session.answer_ping(&ToPeer::Pong, out),
+            Ok(FromPeer::LegacyPing) => session.answer_ping(&ToPeer::LegacyPong, out),
             Ok(FromPeer::Sdp(json)) => {
                 self.handle_description(now, number, &json, Carrier::DataChannel, out);
             }

@@ -236,11 +236,19 @@ impl Session {
         self.send(message, false, out);
     }
 
+    /// Answers a ping; one that is not answered comes again.
+    pub(super) fn answer_ping(&self, pong: &ToPeer<'_>, out: &mut Effects) {
+        out.extend(self.data(pong, false).map(Effect::Passing));
+    }
+
     fn send(&self, message: &ToPeer<'_>, confirm: bool, out: &mut Effects) {
-        let Some(&channel) = self.channels.first() else { return };
+        out.extend(self.data(message, confirm).map(Effect::Command));
+    }
+
+    fn data(&self, message: &ToPeer<'_>, confirm: bool) -> Option<Command> {
+        let &channel = self.channels.first()?;
         let (kind, bytes) = message.encode();
-        let command = Command::SendData { session: self.number, channel, kind, bytes, confirm };
-        out.push(Effect::Command(command));
+        Some(Command::SendData { session: self.number, channel, kind, bytes, confirm })
     }
 
     /// Sends a description of ours.

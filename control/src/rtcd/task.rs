@@ -194,6 +194,11 @@ impl Task {
                         let (shard, command) = self.placement.route(command);
                         replies.push(request(&self.shared, shard, command).await)
                     }
+                    Effect::Passing(command) => {
+                        let (shard, command) = self.placement.route(command);
+                        // Where the mailbox is full, the peer asks again.
+                        let _ = self.shared.service.plane().request(shard, command);
+                    }
                     Effect::ToPlugin { session, message } => self.send(session, &message),
                     Effect::Offer { session, message } => {
                         match self.offers.iter_mut().find(|(to, _)| *to == session) {

@@ -117,7 +117,7 @@ impl World {
         step(&mut self.call, self.now, &mut out);
         for effect in out {
             match effect {
-                Effect::Command(command) => self.take_command(command),
+                Effect::Command(command) | Effect::Passing(command) => self.take_command(command),
                 Effect::ToPlugin { session, message } | Effect::Offer { session, message } => {
                     self.take_message(session, message);
                 }
