@@ -56,6 +56,8 @@ counters! {
     rtp_bytes_out,
     /// RTP packets of muted tracks: received and not forwarded
     rtp_packets_muted,
+    /// RTP packets sent with padding, so that they are as long as others of their frame
+    rtp_packets_padded,
     /// Packets resent to subscribers
     rtx_out,
     /// Packets recovered from publishers by retransmission

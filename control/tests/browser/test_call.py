@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -118,6 +120,18 @@ def test_every_codec_passes_through(start_server: StartServer, join: Join, codec
     bob.wait_media_from("Ann")
     assert [person.video_codecs() for person in (ann, bob)] == [[f"video/{codec}"]] * 2
     assert_media_flows([ann, bob], 2.0, STARTING)
+
+
+def test_pictures_of_padded_packets_are_shown(start_server: StartServer, join: Join) -> None:
+    server = start_server()
+    ann, bob = (join(server, name) for name in ("Ann", "Bob"))
+    ann.wait_media_from("Bob")
+    bob.wait_media_from("Ann")
+    assert_media_flows([ann, bob], 5.0, STARTING)
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
+        metrics = answer.read().decode()
+    counted = re.findall(r"^sluice_shard_rtp_packets_padded_total\{.*\} (\d+)$", metrics, re.M)
+    assert sum(map(int, counted)) > 0, "frames of several packets came, and none was made equal"
 
 
 def test_a_call_works_over_ipv6(start_server: StartServer, join: Join) -> None:

@@ -41,8 +41,10 @@ pub fn forward(
         if leg.layer == layer
             && let Some(session) = sessions.get_mut(leg.session)
         {
-            let Written { packets, bytes } = session.send_media(leg.leg, group, egress, drops);
+            let Written { packets, padded, bytes } =
+                session.send_media(leg.leg, group, egress, drops);
             written.packets += packets;
+            written.padded += padded;
             written.bytes += bytes;
         }
     }

@@ -97,6 +97,8 @@ pub struct Group<'a> {
 pub struct Written {
     /// Packets.
     pub packets: u64,
+    /// Those of them that got padding.
+    pub padded: u64,
     /// Bytes of RTP: header and payload, SRTP overhead excluded.
     pub bytes: u64,
 }
@@ -325,6 +327,7 @@ impl Sender {
                     leg.stream.on_sent(packet.payload.len());
                     leg.resend.on_sent(group.now, bytes);
                     written.packets += 1;
+                    written.padded += u64::from(block.padding > 0);
                     written.bytes += bytes as u64;
                 }
                 Err(reason) => drops.count(reason),

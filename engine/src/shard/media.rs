@@ -206,6 +206,7 @@ impl Shard {
         tally.bytes_out += written.bytes;
         self.counters.rtp_packets_out += written.packets;
         self.counters.rtp_bytes_out += written.bytes;
+        self.counters.rtp_packets_padded += written.padded;
         if is_timed {
             tally.forward_times.observe(took / packets.len() as u32);
         }
