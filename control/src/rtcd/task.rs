@@ -3,6 +3,7 @@
 //! Everything that happens to a call's sessions happens here, in one order; calls do not wait for each other. The queue in front of a
 //! call is bounded: when it is full, the plugin's connection that wants to add to it is not read on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +27,9 @@ use crate::service::GuestReports;
 
 /// Messages, and reports, that are handled in one go: what they come to costs one turn of the shard, and one look at all deadlines.
 const BATCH: usize = 64;
+
+/// Commands of a call that may be under way without anybody waiting for their answers.
+const PASSING_MAX: usize = 64;
 
 /// Messages that may wait for a call.
 pub(super) const QUEUE_MESSAGES: usize = 256;
@@ -69,6 +73,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Route {
         call: Call::new(number, shared.metrics.clone()),
         report_sink: report_sink.clone(),
         offers: Vec::new(),
+        passing: VecDeque::new(),
     };
     let running = tokio::spawn(task.run(messages, reports));
     tokio::spawn(clean_up(running, Arc::clone(shared), route.clone(), report_sink));
@@ -97,6 +102,8 @@ struct Task {
     /// Offers that wait until the plugin has read what it was sent: one for each session at most. When somebody begins to talk all the
     /// others are made an offer, in a large call more than the queue of a connection holds.
     offers: Vec<(SessionId, ToPlugin)>,
+    /// Answers of commands that nobody waits for; [`PASSING_MAX`] at most.
+    passing: VecDeque<Reply>,
 }
 
 impl Task {
@@ -196,8 +203,9 @@ impl Task {
                     }
                     Effect::Passing(command) => {
                         let (shard, command) = self.placement.route(command);
+                        self.bound_passing().await;
                         // Where the mailbox is full, the peer asks again.
-                        let _ = self.shared.service.plane().request(shard, command);
+                        self.passing.extend(self.shared.service.plane().request(shard, command));
                     }
                     Effect::ToPlugin { session, message } => self.send(session, &message),
                     Effect::Offer { session, message } => {
@@ -219,6 +227,20 @@ impl Task {
             effects = next;
         }
         is_over
+    }
+
+    /// Waits while more commands than [`PASSING_MAX`] are under way whose answers nobody needs: a peer that asks and asks must not
+    /// fill the shard's mailbox.
+    async fn bound_passing(&mut self) {
+        let is_done = |reply: &mut Reply| !matches!(reply.try_recv(), Ok(None));
+        while self.passing.front_mut().is_some_and(is_done) {
+            self.passing.pop_front();
+        }
+        if self.passing.len() >= PASSING_MAX
+            && let Some(oldest) = self.passing.pop_front()
+        {
+            let _ = oldest.await;
+        }
     }
 
     async fn settle(&mut self, asked: Asked, out: &mut Effects) {

@@ -352,7 +352,7 @@ impl Uring {
 impl Network for Uring {
     fn receive(&mut self, budget: usize) -> usize {
         // Only once all is handed out, so that a flood over UDP does not keep TCP waiting.
-        if self.inbox.waiting == 0 {
+        if self.inbox.waiting + self.tcp.waiting() == 0 {
             self.inbox.recycle();
             self.arm();
             self.catch_up();

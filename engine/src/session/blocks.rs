@@ -3,12 +3,18 @@
 
 use arrayvec::ArrayVec;
 
+use super::outbound::DATAGRAM_MAX;
 use super::plain::PlainRtp;
 use crate::ids::Mid;
+use crate::srtp::Profile;
+use crate::wire::rtp::FixedHeader;
 use crate::wire::rtp_ext::{Extension, ExtensionMap, ExtensionWriter, needs_two_byte};
 
 /// Packets that are forwarded together: what a batch brought of one track and layer. More go in several groups.
 pub const GROUP_MAX: usize = 16;
+
+/// Extensions and payload of the longest packet that may be sent, under the profile that adds most.
+const LEN_MAX: usize = DATAGRAM_MAX - FixedHeader::LEN - Profile::AeadAes256Gcm.rtp_overhead();
 
 /// Bytes of the largest block.
 const BLOCK_MAX: usize = 256;
@@ -104,6 +110,10 @@ impl Blocks {
             usize::from(place.len) + packet.payload.len()
         };
         let longest = self.places.iter().zip(packets).map(len).max().unwrap_or(0);
+        // What is too long to be sent must not make others so.
+        if longest > LEN_MAX {
+            return;
+        }
         let last = self.places.len().saturating_sub(1);
         // The last segment of a run may be shorter.
         for (place, packet) in self.places.iter_mut().zip(packets).take(last) {
@@ -169,7 +179,7 @@ impl Block<'_> {
 mod tests {
     use super::*;
     use crate::ids::{ExtSeqNum, PayloadType, RtpTime, SeqNum, Ssrc};
-    use crate::wire::rtp::{FixedHeader, write_fixed_header};
+    use crate::wire::rtp::write_fixed_header;
     use crate::wire::rtp_ext::elements;
 
     const FROM: [(Extension, u8); 2] =
@@ -288,6 +298,9 @@ mod tests {
         assert_eq!(paddings(&[1000, 983, 984, 1000], 16), [0, 0, 16, 0], "17 are too many");
         assert_eq!(paddings(&[1000, 1001], 0), [0, 0], "switched off");
         assert_eq!(paddings(&[500], 16), [0]);
+        let most = LEN_MAX - 8; // the block takes eight bytes
+        assert_eq!(paddings(&[most - 9, most, most - 9], 16), [9, 0, 0]);
+        assert_eq!(paddings(&[most - 9, most + 1, most - 9], 16), [0; 3], "dropped alone");
     }
 
     #[test]

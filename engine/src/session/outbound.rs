@@ -99,7 +99,7 @@ pub struct Written {
     pub packets: u64,
     /// Those of them that got padding.
     pub padded: u64,
-    /// Bytes of RTP: header and payload, SRTP overhead excluded.
+    /// Bytes of RTP: header, payload and padding, SRTP overhead excluded.
     pub bytes: u64,
 }
 

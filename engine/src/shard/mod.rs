@@ -216,7 +216,7 @@ impl Shard {
 
     /// Datagrams that turns took so far, from the network and from other shards.
     pub fn datagrams_taken(&self) -> u64 {
-        self.counters.datagrams_in + self.counters.steered_in
+        self.counters.datagrams_in + self.counters.steered_in + self.counters.relayed_in
     }
 
     /// Counts time spent in turns.
@@ -259,7 +259,7 @@ impl Shard {
             self.end_session(now, key, SessionError::Internal);
         }
         if let Some(key) = self.relayed.current.take() {
-            self.drop_track(key);
+            self.give_up(key);
         }
         while network.next_datagram().is_some() {}
         self.flush(network);

@@ -276,9 +276,14 @@ impl Shard {
 
     /// A track of another shard that nobody here gets any longer goes.
     pub(super) fn drop_unwanted(&mut self, key: TrackKey) {
-        let Some(track) = self.table.get_mut(key).filter(|track| track.legs.is_empty()) else {
-            return;
-        };
+        if self.table.get(key).is_some_and(|track| track.legs.is_empty()) {
+            self.give_up(key);
+        }
+    }
+
+    /// A track of another shard goes, and its home need not send it any longer. One of this shard stays.
+    pub(super) fn give_up(&mut self, key: TrackKey) {
+        let Some(track) = self.table.get_mut(key) else { return };
         if let Some(home) = track.publisher.upstream().map(|upstream| upstream.home) {
             // If there is no room to say so, the home forgets us by itself.
             self.steering.send_relay(home, &about(track, Word::Stop), &[]);
