@@ -178,7 +178,7 @@ impl Shard {
         let layer = first.layer;
         let tally = &mut self.tallies[track.tally.index()];
         let is_home = track.publisher.session().is_some();
-        let is_timed = is_home && tally.times_one_of(packets.len()) && !track.legs.is_empty();
+        let is_timed = is_home && tally.times_one_of(packets.len());
         let mut took = Duration::ZERO;
         let mut written = Written::default();
         self.blocks.clear();

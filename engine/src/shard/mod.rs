@@ -177,8 +177,9 @@ impl Shard {
     pub fn turn<N: Network>(&mut self, now: Instant, network: &mut N) -> NextWake {
         self.counters.turns += 1;
         let received = self.receive(now, network);
-        let steered = self.receive_steered(now, network);
-        let relayed = self.receive_relayed(now, network);
+        let has_mail = self.steering.has_mail();
+        let steered = has_mail && self.receive_steered(now, network);
+        let relayed = has_mail && self.receive_relayed(now, network);
         self.forward_staged(now, network);
         let deferred = self.resume_handshakes(now);
         self.fire_timers(now, network);
