@@ -21,9 +21,8 @@ use std::time::Duration;
 use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime, WallClock};
 use sluice_engine::config::EngineConfig;
-use sluice_engine::dtls::{DtlsRole, Identity};
+use sluice_engine::dtls::Identity;
 use sluice_engine::egress::Egress;
-use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
     CallId, ExtSeqNum, LegId, Mid, PayloadType, RtpTime, SeqNum, SessionId, ShardId, Ssrc, TallyId,
     TrackId,
@@ -31,16 +30,15 @@ use sluice_engine::ids::{
 use sluice_engine::io::{Network, Stream, Window};
 use sluice_engine::metrics::ShardCounters;
 use sluice_engine::route::{PathId, Route, Transport};
-use sluice_engine::session::params::{
-    CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
-};
+use sluice_engine::session::params::{CodecParams, LegParams, MediaKind, PayloadMap, TrackParams};
 use sluice_engine::shard::handle::{Envelope, Reports};
 use sluice_engine::shard::mailbox::{Command, Report};
 use sluice_engine::shard::steering::Steering;
 use sluice_engine::shard::{NextWake, Shard, ShardParts};
 use sluice_engine::srtp::context::{InboundSrtp, OutboundSrtp, PacketIndex};
 use sluice_engine::srtp::{MasterKey, Profile};
-use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::testing::acquainted::acquainted;
+use sluice_engine::testing::client::Client;
 use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::rr::{self, ReportBlock};
 use sluice_engine::wire::rtcp::sr::{self, SenderReport};
@@ -302,32 +300,10 @@ impl Call {
         let mut rng = fastrand::Rng::with_seed(7);
         for peer in 0..=SUBSCRIBERS {
             let shard = ShardId(home(peer, call.shards.len()) as u16);
-            let mut credentials = || Credentials::generate(shard, &mut |b: &mut [u8]| rng.fill(b));
-            let (local, remote) = (credentials(), credentials());
-            call.command(
-                peer,
-                Command::AddSession(Box::new(SessionParams {
-                    data_channels: false,
-                    session: SessionId(peer as u64),
-                    call: CallId(1),
-                    local_ice: local.clone(),
-                    remote: Some(RemoteParams {
-                        ice: remote.clone(),
-                        fingerprints: vec![theirs.fingerprint().clone()],
-                        dtls_role: DtlsRole::Passive,
-                    }),
-                    cname: "server".to_owned(),
-                })),
-            );
-            let params = ClientParams {
-                identity: theirs.clone(),
-                local: remote,
-                remote: local,
-                fingerprint: ours.fingerprint().clone(),
-                dtls_role: DtlsRole::Active,
-                seed: peer as u64,
-            };
-            call.peers.push(Client::new(now, params));
+            let (session, client) =
+                acquainted(peer as u64, (CallId(1), shard), (&ours, &theirs), &mut rng);
+            call.command(peer, Command::AddSession(Box::new(session)));
+            call.peers.push(Client::new(now, client));
         }
         call.add_tracks();
         call

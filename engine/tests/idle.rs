@@ -17,18 +17,18 @@ use std::time::Duration;
 
 use sluice_engine::clock::{Instant, NtpTime, WallClock};
 use sluice_engine::config::EngineConfig;
-use sluice_engine::dtls::{DtlsRole, Identity};
-use sluice_engine::ice::Credentials;
-use sluice_engine::ids::{CallId, SessionId, ShardId};
+use sluice_engine::dtls::Identity;
+use sluice_engine::ids::{CallId, ShardId};
 use sluice_engine::route::{Route, Transport};
 use sluice_engine::sctp::DataKind;
 use sluice_engine::sctp::dcep::Reliability;
-use sluice_engine::session::params::{RemoteParams, SessionParams};
+use sluice_engine::session::params::SessionParams;
 use sluice_engine::shard::handle::{Envelope, Reports};
 use sluice_engine::shard::mailbox::{Command, Report};
 use sluice_engine::shard::steering::Steering;
 use sluice_engine::shard::{NextWake, Shard, ShardParts};
-use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::testing::acquainted::acquainted;
+use sluice_engine::testing::client::Client;
 use sluice_engine::testing::net::SimNetwork;
 
 thread_local! {
@@ -139,32 +139,11 @@ impl Crowd {
             Self { now, shard, network: SimNetwork::default(), mailbox, peers: Vec::new() };
         let mut rng = fastrand::Rng::with_seed(7);
         for peer in 0..sessions {
-            let mut credentials =
-                || Credentials::generate(ShardId(0), &mut |b: &mut [u8]| rng.fill(b));
-            let (local, remote) = (credentials(), credentials());
-            crowd.command(Command::AddSession(Box::new(SessionParams {
-                data_channels,
-                session: SessionId(peer as u64),
-                call: CallId(1),
-                local_ice: local.clone(),
-                remote: Some(RemoteParams {
-                    ice: remote.clone(),
-                    fingerprints: vec![theirs.fingerprint().clone()],
-                    dtls_role: DtlsRole::Passive,
-                }),
-                cname: "server".to_owned(),
-            })));
-            let mut client = Client::new(
-                now,
-                ClientParams {
-                    identity: theirs.clone(),
-                    local: remote,
-                    remote: local,
-                    fingerprint: ours.fingerprint().clone(),
-                    dtls_role: DtlsRole::Active,
-                    seed: peer as u64,
-                },
-            );
+            let place = (CallId(1), ShardId(0));
+            let (session, client) = acquainted(peer as u64, place, (ours, theirs), &mut rng);
+            crowd
+                .command(Command::AddSession(Box::new(SessionParams { data_channels, ..session })));
+            let mut client = Client::new(now, client);
             if data_channels {
                 client.data.open("calls-dc", false, Reliability::Reliable);
             }

@@ -13,9 +13,8 @@ use std::time::Duration;
 use sluice_engine::bwe::feedback::ArrivalLog;
 use sluice_engine::clock::{Instant, NtpTime, WallClock};
 use sluice_engine::config::EngineConfig;
-use sluice_engine::dtls::{DtlsRole, Identity};
+use sluice_engine::dtls::Identity;
 use sluice_engine::egress::Egress;
-use sluice_engine::ice::Credentials;
 use sluice_engine::ids::{
     CallId, ExtSeqNum, LegId, Mid, PayloadType, Rid, RtpTime, SeqNum, SessionId, ShardId, Ssrc,
     TallyId, TrackId,
@@ -23,15 +22,14 @@ use sluice_engine::ids::{
 use sluice_engine::io::{Network, Stream, Window};
 use sluice_engine::metrics::ShardCounters;
 use sluice_engine::route::{PathId, Route, Transport};
-use sluice_engine::session::params::{
-    CodecParams, LegParams, MediaKind, PayloadMap, RemoteParams, SessionParams, TrackParams,
-};
+use sluice_engine::session::params::{CodecParams, LegParams, MediaKind, PayloadMap, TrackParams};
 use sluice_engine::shard::handle::{Envelope, Reports};
 use sluice_engine::shard::mailbox::{Command, Report};
 use sluice_engine::shard::steering::Steering;
 use sluice_engine::shard::{NextWake, Shard, ShardParts};
 use sluice_engine::srtp::Profile;
-use sluice_engine::testing::client::{Client, ClientParams};
+use sluice_engine::testing::acquainted::acquainted;
+use sluice_engine::testing::client::Client;
 use sluice_engine::testing::net::SimNetwork;
 use sluice_engine::wire::payload::PayloadFormat;
 use sluice_engine::wire::rtcp::rr::{self, ReportBlock};
@@ -259,31 +257,12 @@ impl Rig {
     /// Adds a client to a call; it connects in [`Rig::connect`].
     pub fn add_peer(&mut self, call: u64) -> usize {
         let peer = self.peers.len();
-        let rng = &mut self.rng;
-        let mut credentials = || Credentials::generate(ShardId(0), &mut |b: &mut [u8]| rng.fill(b));
-        let (local, remote) = (credentials(), credentials());
-        self.command(Command::AddSession(Box::new(SessionParams {
-            data_channels: false,
-            session: SessionId(peer as u64),
-            call: CallId(call),
-            local_ice: local.clone(),
-            remote: Some(RemoteParams {
-                ice: remote.clone(),
-                fingerprints: vec![self.theirs.fingerprint().clone()],
-                dtls_role: DtlsRole::Passive,
-            }),
-            cname: "server".to_owned(),
-        })));
-        let params = ClientParams {
-            identity: self.theirs.clone(),
-            local: remote,
-            remote: local,
-            fingerprint: self.ours.fingerprint().clone(),
-            dtls_role: DtlsRole::Active,
-            seed: peer as u64,
-        };
+        let place = (CallId(call), ShardId(0));
+        let identities = (&self.ours, &self.theirs);
+        let (session, client) = acquainted(peer as u64, place, identities, &mut self.rng);
+        self.command(Command::AddSession(Box::new(session)));
         self.peers.push(Peer {
-            client: Client::new(self.now, params),
+            client: Client::new(self.now, client),
             arrivals: ArrivalLog::new(),
             transport_seq: 0,
             sends: Vec::new(),
