@@ -1,0 +1,1 @@
+//! What was there before: saved ahead of each change, read by `restore`.
