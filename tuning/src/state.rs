@@ -242,7 +242,14 @@ fn boot_id(host: &Host) -> Option<String> {
 }
 
 /// Held by the only run that changes anything; given back when it is dropped.
-pub(crate) struct Lock(#[expect(dead_code, reason = "holding it is its use")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// A program that another thread starts at this moment has the file open until it runs, so closing it is not enough.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 /// Why there is no lock.
 pub(crate) enum NoLock {
