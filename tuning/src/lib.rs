@@ -7,6 +7,7 @@
 //! the shards. All but `host`, `apply` and `restore` is functions of data.
 
 pub mod advice;
+pub mod amount;
 pub mod apply;
 pub mod change;
 pub mod cpu_set;
