@@ -64,7 +64,7 @@ pub enum ApplyError {
     /// Something was refused.
     Refused {
         /// The first one.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
         /// How many steps were made before it and were undone.
         undone: usize,
         /// Those of them that could not be undone. They stay in the state file, so that `restore` can try again.
@@ -88,7 +88,7 @@ pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Appli
     if let Err(refusal) = run.make(changes, options) {
         let undone = run.steps.len();
         let stuck = run.roll_back();
-        return Err(ApplyError::Refused { refusal, undone, stuck });
+        return Err(ApplyError::Refused { refusal: refusal.into(), undone, stuck });
     }
     Ok(Applied { needs_persist: needs_persist(changes, &run.state), steps: run.steps })
 }
@@ -327,7 +327,7 @@ impl From<FileDue> for Step {
 impl From<Refusal> for ApplyError {
     /// A refusal ahead of the first change.
     fn from(refusal: Refusal) -> Self {
-        Self::Refused { refusal, undone: 0, stuck: Vec::new() }
+        Self::Refused { refusal: refusal.into(), undone: 0, stuck: Vec::new() }
     }
 }
 
