@@ -1,7 +1,7 @@
 //! The door to the host: files below a root folder, and `ethtool`.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,6 +13,12 @@ pub struct Host {
 
 /// Where distributions put `ethtool`.
 const ETHTOOL: &[&str] = &["usr/sbin/ethtool", "sbin/ethtool", "usr/bin/ethtool"];
+
+/// More than is in any file that is read as a whole.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// More than is in the longest that is read by lines: /proc/interrupts of a thousand CPUs and as many interrupts.
+const LINES_BYTES_MAX: u64 = 1 << 24;
 
 impl Host {
     /// This host.
@@ -31,10 +37,19 @@ impl Host {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The trimmed text of a file; `None` when it is empty or cannot be read, as in a container.
+    /// The trimmed text of a file, its first 1 MiB at most; `None` when it is empty or cannot be read, as in a container.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
-        let text = fs::read_to_string(self.path(path)).ok()?;
+        let mut bytes = Vec::new();
+        fs::File::open(self.path(path)).ok()?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// The lines of a file that may be long, one at a time, as far as they can be read and 16 MiB at most.
+    pub fn lines(&self, path: impl AsRef<Path>) -> impl Iterator<Item = String> {
+        let file = fs::File::open(self.path(path)).ok();
+        let lines = file.map(|file| io::BufReader::new(file.take(LINES_BYTES_MAX)).lines());
+        lines.into_iter().flatten().map_while(Result::ok)
     }
 
     /// A file that holds one number.

@@ -22,4 +22,6 @@ pub mod rules;
 pub mod setting;
 pub mod state;
 pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topology;

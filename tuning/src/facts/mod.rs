@@ -1,10 +1,27 @@
 //! What is read from the host, as plain data. A fact that could not be read is `None` or empty: in a container some files are missing.
 
+mod cgroup;
+mod cpu;
+mod ethtool;
+mod irq;
+mod kernel;
+mod nic;
+mod process;
+mod surroundings;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cpu_set::CpuSet;
+pub use cgroup::Cgroup;
+pub use cpu::{Cpu, IdleState};
+pub use ethtool::Feature;
+pub use irq::Irq;
+pub use kernel::Kernel;
+pub use nic::Nic;
+pub use process::Process;
+
+use crate::host::Host;
 
 /// All that rules look at.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -29,147 +46,97 @@ pub struct Facts {
     pub smt: Option<bool>,
     /// Idle states of the first CPU, shallowest first.
     pub idle_states: Vec<IdleState>,
-    /// Network cards and interfaces but the loopback, those that are up.
+    /// Network cards that are up; where there is none, as in a container, interfaces that are up but the loopback and bridges.
     pub nics: Vec<Nic>,
     /// Whether a process called irqbalance runs.
     pub irqbalance: bool,
     /// What kind of container this is in: `docker`, `podman`, `kubernetes`, `lxc`, `systemd-nspawn`, `container`.
     pub container: Option<String>,
-    /// The hypervisor: `kvm`, `amazon`, `vmware`… `None` on bare metal or where unknown.
+    /// The hypervisor: `kvm`, `amazon`, `vmware`…, or `unknown` of a machine that is virtual and says no more. `None` on bare
+    /// metal, or where nothing tells.
     pub hypervisor: Option<String>,
-    /// Whether this is the host's first network namespace, as far as one can see (`net.core.rmem_max` is writable by its mode, or missing).
+    /// Whether this is the host's first network namespace, as far as one can see: `net.core.rmem_max` is there and for writing by
+    /// its mode. `None` where /proc/sys cannot be seen.
     pub network_namespace: Option<bool>,
-}
-
-/// The kernel.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Kernel {
-    /// As it calls itself: `6.12.4-amd64`.
-    pub release: Option<String>,
-    /// The three numbers of it.
-    pub version: Option<(u32, u32, u32)>,
-}
-
-/// A process's limits and powers.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Process {
-    /// Its number; 0 stands for this one.
-    pub pid: u32,
-    /// Open files, soft and hard. `u64::MAX` is unlimited.
-    pub open_files: Option<(u64, u64)>,
-    /// Locked memory, bytes, likewise.
-    pub locked_memory_bytes: Option<(u64, u64)>,
-    /// Effective capabilities, one bit each (`CapEff`).
-    pub capabilities: Option<u64>,
-    /// 0 none, 1 strict, 2 filtered.
-    pub seccomp: Option<u32>,
-    /// CPUs it may use.
-    pub cpus_allowed: Option<CpuSet>,
-}
-
-/// A control group, of version 1 or 2; the least of all its ancestors counts.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Cgroup {
-    /// CPUs' worth of time; `None` without a limit.
-    pub cpu_quota: Option<f64>,
-    /// Bytes; `None` without a limit.
-    pub memory_bytes_max: Option<u64>,
-    /// CPUs it may use.
-    pub cpus: Option<CpuSet>,
-}
-
-/// A hardware thread.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Cpu {
-    /// Its number.
-    pub id: u32,
-    /// All threads of its core, itself too.
-    pub siblings: CpuSet,
-    /// Its socket.
-    pub package: Option<u32>,
-    /// Its NUMA node.
-    pub node: Option<u32>,
-    /// `performance`, `powersave`, `schedutil`…; `None` where the frequency is not ours to govern.
-    pub governor: Option<String>,
-    /// Which governors there are.
-    pub governors: Vec<String>,
-}
-
-/// A way of sleeping.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct IdleState {
-    /// `C1`, `C6`, `POLL`.
-    pub name: String,
-    /// Time to wake from it, microseconds.
-    pub exit_latency_us: u64,
-    /// Whether somebody switched it off.
-    pub disabled: bool,
-}
-
-/// A network interface.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Nic {
-    /// Its name.
-    pub name: String,
-    /// Its driver; `None` for those without a device: bridges, veth.
-    pub driver: Option<String>,
-    /// Megabits each second, where it is known.
-    pub speed_mbps: Option<u64>,
-    /// Bytes.
-    pub mtu: Option<u32>,
-    /// NUMA node of its slot.
-    pub node: Option<u32>,
-    /// Packets in its queueing discipline (`tx_queue_len`).
-    pub tx_queue_len: Option<u64>,
-    /// `rps_cpus` of each receive queue.
-    pub rx_queues: Vec<CpuSet>,
-    /// `xps_cpus` of each send queue; `None` where it cannot be read.
-    pub tx_queues: Vec<Option<CpuSet>>,
-    /// Interrupts of its queues.
-    pub irqs: Vec<Irq>,
-    /// From `ethtool -g`: current and most, receive and send. `None` where the card has none.
-    pub rx_ring: Option<(u64, u64)>,
-    /// Likewise.
-    pub tx_ring: Option<(u64, u64)>,
-    /// From `ethtool -l`: pairs of queues, current and most.
-    pub channels: Option<(u64, u64)>,
-    /// From `ethtool -c`: whether the card adapts the time it collects interrupts for.
-    pub adaptive_rx: Option<bool>,
-    /// From `ethtool -c`: that time, microseconds.
-    pub rx_usecs: Option<u64>,
-    /// From `ethtool -k`, by long name.
-    pub features: BTreeMap<String, Feature>,
-    /// Packets that the card or the driver lost on receiving (`statistics/rx_{dropped,missed_errors,fifo_errors}`), since the boot.
-    pub rx_lost: u64,
-    /// Why `ethtool` said nothing, if so.
-    pub ethtool_error: Option<String>,
-}
-
-/// An offload.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Feature {
-    /// Whether it is on.
-    pub on: bool,
-    /// Whether it cannot be changed.
-    pub fixed: bool,
-}
-
-/// An interrupt of a card.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Irq {
-    /// Its number.
-    pub number: u32,
-    /// As /proc/interrupts names it: `eth0-rx-0`.
-    pub name: String,
-    /// CPUs that may get it (`smp_affinity_list`).
-    pub affinity: CpuSet,
-    /// CPUs that do get it (`effective_affinity_list`), or the same.
-    pub effective: CpuSet,
 }
 
 impl Facts {
     /// Reads everything of `host`. `pid` is the process whose limits count; 0 for this one.
-    pub fn read(_host: &crate::host::Host, _pid: u32) -> Self {
-        unimplemented!()
+    pub fn read(host: &Host, pid: u32) -> Self {
+        let cpus = cpu::cpus(host);
+        let first_cpu = cpus.first().map_or(0, |cpu| cpu.id);
+        Self {
+            boot_id: host.text("/proc/sys/kernel/random/boot_id"),
+            kernel: kernel::kernel(host),
+            sysctls: kernel::sysctls(host),
+            memory_bytes: kernel::memory_bytes(host),
+            process: process::process(host, pid),
+            cgroup: cgroup::cgroup(host, pid),
+            cpus,
+            smt: cpu::smt(host),
+            idle_states: cpu::idle_states(host, first_cpu),
+            nics: nic::nics(host),
+            irqbalance: surroundings::irqbalance(host),
+            container: surroundings::container(host),
+            hypervisor: surroundings::hypervisor(host),
+            network_namespace: surroundings::is_first_network_namespace(host),
+        }
+    }
+}
+
+/// The names in a folder that are `beginning` and a number, such as `rx-0`, in the order of the numbers.
+fn numbered(host: &Host, folder: &str, beginning: &str) -> Vec<(u32, String)> {
+    let number = |name: String| Some((name.strip_prefix(beginning)?.parse().ok()?, name));
+    let mut names: Vec<_> = host.names(folder).into_iter().filter_map(number).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    #[test]
+    fn a_dedicated_host_is_read_whole() {
+        let facts = Facts::read(&Tree::dedicated().host(), 0);
+        assert_eq!(facts.kernel.version, Some((6, 12, 48)));
+        assert!(facts.boot_id.is_some());
+        assert_eq!(facts.sysctls["net.netfilter.nf_conntrack_max"], "262144");
+        assert_eq!((facts.cpus.len(), facts.nics.len(), facts.idle_states.len()), (32, 1, 4));
+        assert_eq!(facts.process.open_files, Some((1024, 524_288)));
+        assert_eq!((facts.smt, facts.irqbalance), (Some(true), true));
+        assert_eq!((facts.container, facts.hypervisor), (None, None));
+        assert_eq!(facts.network_namespace, Some(true));
+    }
+
+    #[test]
+    fn what_a_container_hides_is_unknown() {
+        let facts = Facts::read(&Tree::container().host(), 0);
+        assert_eq!(facts.container.as_deref(), Some("docker"));
+        assert_eq!(facts.network_namespace, Some(false));
+        assert!(!facts.sysctls.contains_key("net.core.netdev_max_backlog"));
+        assert_eq!((facts.cgroup.cpu_quota, facts.smt), (Some(2.0), None));
+    }
+
+    #[test]
+    fn a_host_without_any_file_has_no_facts() {
+        let facts = Facts::read(&Tree::of::<&str, &str>(&[]).host(), 0);
+        let nothing = serde_json::to_value(Facts::default()).unwrap();
+        assert_eq!(serde_json::to_value(facts).unwrap(), nothing);
+    }
+
+    #[test]
+    fn what_is_no_text_and_what_is_endless_does_no_harm() {
+        let tree = Tree::of(&[
+            ("proc/sys/net/core/rmem_max", "\u{fffd}\0\0"),
+            ("proc/meminfo", "MemTotal:"),
+        ]);
+        tree.link("proc/sys/net/core/wmem_max", "/dev/zero");
+        tree.link("proc/interrupts", "/dev/zero");
+        tree.link("sys/devices/system/cpu/online", "/dev/null");
+        let facts = Facts::read(&tree.host(), 0);
+        assert_eq!(facts.sysctls["net.core.wmem_max"].len(), 1 << 20);
+        assert_eq!((facts.memory_bytes, facts.cpus.len()), (None, 0));
     }
 }
