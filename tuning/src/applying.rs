@@ -57,7 +57,8 @@ fn persist(host: &Host, arguments: &Arguments, wanted: &Apply) -> Persist {
     say("--port", (expectation.port != 8443).then(|| expectation.port.to_string()));
     say("--only", list(&wanted.only));
     say("--except", list(&wanted.except));
-    say("--state-dir", arguments.state_dir.as_ref().map(|folder| folder.display().to_string()));
+    let folder = host.state_folder().display();
+    say("--state-dir", arguments.state_dir.is_some().then(|| folder.to_string()));
     let packaged = Persist { arguments: words, ..Persist::default() };
     // Below another root this very program need not be.
     let program = host.is_this().then(|| std::env::current_exe().ok()).flatten();

@@ -67,7 +67,10 @@ fn host(arguments: &Arguments) -> Result<Host, Failure> {
     }
     let host = Host::below(&arguments.root);
     Ok(match &arguments.state_dir {
-        Some(folder) => host.with_state_folder(folder),
+        Some(folder) => {
+            let folder = std::path::absolute(folder).map_err(refused)?;
+            host.with_state_folder(folder)
+        }
         None => host,
     })
 }

@@ -179,7 +179,7 @@ fn of_file(host: &Host, file: &SavedFile, force: bool, act: bool) -> Restoration
         }
     };
     let command = match before {
-        Some(_) => format!("cp <what was there> {path}"),
+        Some(_) => format!("cat > {path}   # what was there before"),
         None => format!("rm {path}"),
     };
     Restoration { place: path.clone(), command, fate }

@@ -1,6 +1,6 @@
 //! Whatever the point at which a run is cut off, all can be put back.
 
-use sluice_tuning::apply::apply;
+use sluice_tuning::apply::{ApplyError, apply};
 use sluice_tuning::change::{Change, NicParameter};
 use sluice_tuning::restore::restore;
 use sluice_tuning::testing::Tree;
@@ -66,6 +66,32 @@ fn a_later_run_that_is_cut_off_is_put_back() {
     cut_off_everywhere(|tree| {
         apply(&tree.host(), &first, &for_good()).unwrap();
     });
+}
+
+#[test]
+fn an_undoing_that_is_cut_off_is_put_back() {
+    let nonsense = [&plan()[..], &[sysctl("net.core.nonsense", "1")]].concat();
+    for alive in 0.. {
+        let tree = tree();
+        let before = others(&tree);
+        let first = [sysctl("net.core.rmem_max", "300000"), limit("LimitNOFILE", "4096")];
+        apply(&tree.host(), &first, &for_good()).unwrap();
+        let applied = tree.snapshot();
+        let host = tree.host().dying_after(alive);
+        let Err(ApplyError::Refused { refusal, stuck, .. }) = apply(&host, &nonsense, &for_good())
+        else {
+            panic!("it cannot be done")
+        };
+        let is_undone = refusal.place == "net.core.nonsense" && stuck.is_empty();
+        if is_undone {
+            assert_eq!(tree.snapshot(), applied);
+        }
+        assert!(restore(&tree.host(), false).unwrap().is_complete(), "cut off after {alive}");
+        assert_eq!(others(&tree), before, "cut off after {alive}");
+        if is_undone {
+            return;
+        }
+    }
 }
 
 #[test]

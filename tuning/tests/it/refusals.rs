@@ -207,3 +207,20 @@ fn a_queue_that_went_with_the_change_of_another_is_a_refusal() {
     assert!(error.contains("/proc/irq/78/smp_affinity_list cannot be read"), "{error}");
     assert_eq!(tree.text("ethtool/eth0/combined"), "8");
 }
+
+#[test]
+fn what_was_done_last_is_undone_first() {
+    let tree = tree();
+    // More queues are only taken back while the rings are small.
+    let guard =
+        "if [ $1 = -L ] && [ \"$(cat ${0%/usr/sbin/*}/ethtool/$2/rx)\" != 512 ]; then exit 1; fi";
+    bend_ethtool(&tree, guard);
+    let before = others(&tree);
+    let changes = [card(NicParameter::CombinedChannels, "16"), card(NicParameter::RxRing, "4096")];
+    let nonsense = [&changes[..], &[sysctl("net.core.nonsense", "1")]].concat();
+    refused(&tree, &nonsense);
+    assert_eq!(others(&tree), before);
+    apply(&tree.host(), &changes, &for_good()).unwrap();
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_eq!(others(&tree), before);
+}
