@@ -29,3 +29,4 @@ pub mod table;
 pub mod testing;
 pub mod topology;
 pub mod value;
+pub mod wrap;

@@ -15,7 +15,6 @@ use sluice_tuning::demand::Goal;
 use sluice_tuning::facts::Facts;
 use sluice_tuning::host::Host;
 use sluice_tuning::restore::{Fate, preview, restore};
-use sluice_tuning::setting::Setting;
 use sluice_tuning::{explain, state, table};
 
 use crate::arguments::{Arguments, Check, Command as Wanted, Expectation, Explain, Restore};
@@ -85,7 +84,7 @@ fn check(host: &Host, wanted: &Check) -> Outcome {
     let text = if wanted.json {
         serde_json::to_string_pretty(&report).map_err(refused)? + "\n"
     } else if wanted.verbose {
-        table::render(&report, width())
+        table::render_full(&report, width())
     } else {
         table::render(&report, width())
     };
@@ -170,10 +169,7 @@ fn explain(wanted: &Explain) -> Outcome {
         Some(key) => explain::find(key).map_err(refused)?,
         None => explain::settings(),
     };
-    let tell = |Setting { key, why, source, effect }: &Setting| {
-        format!("{key}\n  {why}\n  If left: {effect}\n  Source: {source}\n")
-    };
-    Ok((settings.into_iter().map(tell).collect::<Vec<_>>().join("\n"), 0))
+    Ok((explain::render(&settings, width()), 0))
 }
 
 /// The two largest units.

@@ -42,13 +42,20 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
     let is_nearly_full = count > max / 100 * FULL_PERCENT;
     let wanted = if is_nearly_full { need.value.max(max.saturating_mul(2)) } else { need.value };
     let formula = if is_nearly_full {
-        format!("twice what there is, since {} entries are taken; the load: {}", grouped(count), need.formula)
+        format!(
+            "twice what there is, since {} entries are taken; the load: {}",
+            grouped(count),
+            need.formula
+        )
     } else {
         need.formula.clone()
     };
     let table = at_least(facts, &MAX, wanted, Verdict::Wrong, |number| number.to_string());
     let table = table.found(format!("{max}, {} taken", grouped(count))).formula(formula);
-    vec![table, Finding::new(&MEDIA_PORT, Verdict::Note).found("loaded").remedy(notrack(goal.media_port))]
+    vec![
+        table,
+        Finding::new(&MEDIA_PORT, Verdict::Note).found("loaded").remedy(notrack(goal.media_port)),
+    ]
 }
 
 /// The commands that take the media port out of tracking.

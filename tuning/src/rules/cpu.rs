@@ -91,14 +91,15 @@ fn count(allowed: &[usize], goal: &Goal, demand: &Demand) -> Finding {
         return Finding::new(&COUNT, Verdict::Unknown);
     }
     if let Some(configured) = goal.shards.filter(|&configured| u64::from(configured) > cpus) {
-        return finding(Verdict::Wrong)
-            .remedy(format!("{configured} shards share {cpus} CPUs: set engine.shards = {cpus}, or 0."));
+        return finding(Verdict::Wrong).remedy(format!(
+            "{configured} shards share {cpus} CPUs: set engine.shards = {cpus}, or 0."
+        ));
     }
     let needed = demand::shards_needed(&goal.load);
     if goal.shards.is_some() && needed > shards.value && cpus >= needed {
-        return finding(too_small(goal))
-            .wanted(format!("{needed} shards"))
-            .remedy(format!("The load needs more shards than are configured: set engine.shards = {needed}, or 0."));
+        return finding(too_small(goal)).wanted(format!("{needed} shards")).remedy(format!(
+            "The load needs more shards than are configured: set engine.shards = {needed}, or 0."
+        ));
     }
     if needed > cpus {
         return finding(too_small(goal))
@@ -139,12 +140,14 @@ fn governor(facts: &Facts) -> Option<Finding> {
         let finding = Finding::new(&GOVERNOR, Verdict::Note);
         return (!facts.cpus.is_empty()).then(|| finding.found("not governed from here"));
     }
-    let one = |(governor, cpus): (&&str, &usize)| format!("{governor} on {}", counted(*cpus, "CPU"));
+    let one =
+        |(governor, cpus): (&&str, &usize)| format!("{governor} on {}", counted(*cpus, "CPU"));
     let found = counts.iter().map(one).collect::<Vec<_>>().join(", ");
     let mut finding = Finding::new(&GOVERNOR, Verdict::Good).found(found).wanted("performance");
     for cpu in &facts.cpus {
         let can = cpu.governors.iter().any(|governor| governor == "performance");
-        let Some(there) = cpu.governor.as_ref().filter(|there| can && *there != "performance") else {
+        let Some(there) = cpu.governor.as_ref().filter(|there| can && *there != "performance")
+        else {
             continue;
         };
         let path = format!("/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor", cpu.id);
@@ -159,14 +162,17 @@ fn governor(facts: &Facts) -> Option<Finding> {
 }
 
 fn idle(facts: &Facts) -> Option<Finding> {
-    let deepest = facts.idle_states.iter().filter(|state| !state.disabled).max_by_key(|s| s.exit_latency_us);
+    let deepest =
+        facts.idle_states.iter().filter(|state| !state.disabled).max_by_key(|s| s.exit_latency_us);
     let Some(deepest) = deepest else {
         return (!facts.cpus.is_empty())
             .then(|| Finding::new(&IDLE, Verdict::Good).found("no idle states"));
     };
     let found = format!("{}, {} µs to wake", deepest.name, deepest.exit_latency_us);
     let finding = |verdict| {
-        Finding::new(&IDLE, verdict).found(&*found).wanted(format!("below {EXIT_LATENCY_MAX_US} µs"))
+        Finding::new(&IDLE, verdict)
+            .found(&*found)
+            .wanted(format!("below {EXIT_LATENCY_MAX_US} µs"))
     };
     if deepest.exit_latency_us < EXIT_LATENCY_MAX_US {
         return Some(finding(Verdict::Good));
@@ -181,7 +187,8 @@ fn numa(facts: &Facts) -> Option<Finding> {
     if nodes.is_empty() {
         return None;
     }
-    let place = |nic: &crate::facts::Nic| nic.node.map(|node| format!("{} at node {node}", nic.name));
+    let place =
+        |nic: &crate::facts::Nic| nic.node.map(|node| format!("{} at node {node}", nic.name));
     let cards: Vec<_> = cards(facts).filter_map(place).collect();
     let found = match (nodes.len(), cards.is_empty()) {
         (1, _) | (_, true) => counted(nodes.len(), "node"),

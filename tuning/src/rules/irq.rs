@@ -169,7 +169,8 @@ fn rps(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
         let helpers: CpuSet = near.map(|cpu| cpu.id).filter(|&id| Some(id) != own).collect();
         if !helpers.is_empty() {
             let path = format!("/sys/class/net/{}/queues/rx-{queue}/rps_cpus", nic.name);
-            finding = finding.change(Target::File { path }, Some("0".to_owned()), helpers.to_mask());
+            finding =
+                finding.change(Target::File { path }, Some("0".to_owned()), helpers.to_mask());
         }
     }
     Some(finding)

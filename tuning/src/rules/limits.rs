@@ -126,7 +126,9 @@ fn raise(
 ) -> Finding {
     let target = Target::Limit { directive: directive.to_owned() };
     let how = match (is_server(facts, goal), facts.container.is_some()) {
-        (_, true) => "In a container the runtime sets it: docker run --ulimit, or the runtime's default limits.",
+        (_, true) => {
+            "In a container the runtime sets it: docker run --ulimit, or the runtime's default limits."
+        }
         (false, false) => {
             "This is the limit of this shell; the running server's is shown with --pid. Under systemd the unit sets it."
         }
@@ -154,8 +156,11 @@ fn capabilities(facts: &Facts) -> Finding {
         (CAP_IPC_LOCK, "CAP_IPC_LOCK"),
         (CAP_SYS_ADMIN, "CAP_SYS_ADMIN"),
     ];
-    let names: Vec<_> =
-        named.iter().filter(|(number, _)| has_capability(facts, *number)).map(|(_, n)| *n).collect();
+    let names: Vec<_> = named
+        .iter()
+        .filter(|(number, _)| has_capability(facts, *number))
+        .map(|(_, n)| *n)
+        .collect();
     let found = if names.is_empty() { "none of these".to_owned() } else { names.join(", ") };
     Finding::new(&CAPABILITIES, Verdict::Note).found(found)
 }

@@ -71,16 +71,8 @@ static RX_LOST: Setting = Setting {
 };
 
 /// All of this file.
-pub static SETTINGS: &[&Setting] = &[
-    &SPEED,
-    &ETHTOOL,
-    &RX_RING,
-    &TX_RING,
-    &CHANNELS,
-    &COALESCING,
-    &TX_QUEUE_LEN,
-    &RX_LOST,
-];
+pub static SETTINGS: &[&Setting] =
+    &[&SPEED, &ETHTOOL, &CHANNELS, &RX_RING, &TX_RING, &COALESCING, &TX_QUEUE_LEN, &RX_LOST];
 
 /// Of the card's speed, what the load may take, per cent.
 const SPEED_PERCENT: u64 = 90;
@@ -108,9 +100,10 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
         if let Some(error) = &nic.ethtool_error {
             of_card.push(no_ethtool(error));
         }
+        // Before the rings, which each queue has.
+        of_card.extend(channels(nic, facts, demand));
         of_card.extend(ring(&RX_RING, nic, nic.rx_ring, demand));
         of_card.extend(ring(&TX_RING, nic, nic.tx_ring, demand));
-        of_card.extend(channels(nic, facts, demand));
         of_card.extend(coalescing(nic));
         of_card.extend(tx_queue_len(nic, facts, demand));
         of_card.push(rx_lost(nic));
@@ -136,7 +129,8 @@ fn speed(nic: &Nic, fastest: Option<u64>, goal: &Goal, demand: &Demand) -> Findi
     let driver = nic.driver.as_deref().unwrap_or("no driver");
     let need = &demand.bits_out_per_s;
     let Some(mbps) = nic.speed_mbps else {
-        let finding = Finding::new(&SPEED, Verdict::Note).found(format!("{driver}, speed not told"));
+        let finding =
+            Finding::new(&SPEED, Verdict::Note).found(format!("{driver}, speed not told"));
         return finding.wanted(amount::bit_rate(need.value)).formula(&need.formula);
     };
     let fits = |mbps: u64| need.value <= mbps.saturating_mul(1_000_000) / 100 * SPEED_PERCENT;
@@ -182,14 +176,14 @@ fn ring(
     let is_rx = std::ptr::eq(setting, &RX_RING);
     let parameter = if is_rx { NicParameter::RxRing } else { NicParameter::TxRing };
     let target = Target::Nic { interface: nic.name.clone(), parameter };
-    let finding = finding(Verdict::Better).change(target, Some(current.to_string()), wanted.to_string());
+    let finding =
+        finding(Verdict::Better).change(target, Some(current.to_string()), wanted.to_string());
     Some(finding.remedy("Many cards stop for a moment while rings change: do it without calls."))
 }
 
 fn channels(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
     let (current, most) = nic.channels?;
-    let finding =
-        |verdict| Finding::new(&CHANNELS, verdict).found(format!("{current} of {most}"));
+    let finding = |verdict| Finding::new(&CHANNELS, verdict).found(format!("{current} of {most}"));
     let Some(wanted) = channels_wanted(nic, facts, demand) else {
         return Some(finding(Verdict::Good));
     };
@@ -226,7 +220,9 @@ fn coalescing(nic: &Nic) -> Option<Finding> {
         // Cards that cannot collect at all, most virtual ones, say zero too, and would refuse the change.
         let command = target.command(&wanted);
         let finding = finding(Verdict::Note, "0 µs".to_owned());
-        return Some(finding.remedy(format!("If the card can (virtual ones often cannot): {command}")));
+        return Some(
+            finding.remedy(format!("If the card can (virtual ones often cannot): {command}")),
+        );
     }
     Some(finding(Verdict::Better, found).change(target, Some(usecs.to_string()), wanted))
 }
@@ -261,7 +257,8 @@ fn rx_lost(nic: &Nic) -> Finding {
     if nic.rx_lost == 0 {
         return finding(Verdict::Good);
     }
-    let command = format!("watch -d \"ethtool -S {} | grep -iE 'drop|miss|fifo|no_buf'\"", nic.name);
+    let command =
+        format!("watch -d \"ethtool -S {} | grep -iE 'drop|miss|fifo|no_buf'\"", nic.name);
     finding(Verdict::Note).remedy(format!("See whether it grows under load: {command}"))
 }
 

@@ -74,12 +74,7 @@ pub fn findings(facts: &Facts, _goal: &Goal, _demand: &Demand) -> Vec<Finding> {
 }
 
 /// Good when on, a note when it cannot be switched on, else as `off` says. Nothing where the card does not speak of it.
-fn feature(
-    setting: &'static Setting,
-    nic: &Nic,
-    name: &str,
-    off: Verdict,
-) -> Option<Finding> {
+fn feature(setting: &'static Setting, nic: &Nic, name: &str, off: Verdict) -> Option<Finding> {
     let feature = nic.features.get(name)?;
     let finding = |verdict, found| Finding::new(setting, verdict).about(&nic.name).found(found);
     // tx-checksumming is a group, which ethtool does not call fixed when all of its parts are.

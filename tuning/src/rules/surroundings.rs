@@ -60,7 +60,8 @@ mod tests {
         };
         let goal = Goal::default();
         let findings = findings(&facts, &goal, &Demand::of(&goal, &facts));
-        let found: Vec<_> = findings.iter().filter_map(|finding| finding.found.as_deref()).collect();
+        let found: Vec<_> =
+            findings.iter().filter_map(|finding| finding.found.as_deref()).collect();
         assert_eq!(found, ["docker", "its own", "kvm"]);
         assert!(findings.iter().all(|finding| finding.verdict == Verdict::Note));
     }

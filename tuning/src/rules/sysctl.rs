@@ -140,9 +140,8 @@ const PAGE: u64 = 4_096;
 
 /// Looks at them.
 pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
-    let plain = |setting, least, below| {
-        at_least(facts, setting, least, below, |number| number.to_string())
-    };
+    let plain =
+        |setting, least, below| at_least(facts, setting, least, below, |number| number.to_string());
     let buffer = |setting, need: &Sized| {
         let below = if is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN) {
             // The server passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
@@ -168,9 +167,8 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
         plain(&SOMAXCONN, ACCEPT_BACKLOG, Verdict::Better),
         plain(&NR_OPEN, demand.open_files.value, Verdict::Wrong)
             .formula(&demand.open_files.formula),
-        plain(&FILE_MAX, demand.open_files.value.saturating_mul(2), Verdict::Wrong).formula(
-            format!("twice the files of the server: {}", demand.open_files.formula),
-        ),
+        plain(&FILE_MAX, demand.open_files.value.saturating_mul(2), Verdict::Wrong)
+            .formula(format!("twice the files of the server: {}", demand.open_files.formula)),
     ]
 }
 

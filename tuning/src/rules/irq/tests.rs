@@ -56,7 +56,9 @@ fn queues_that_share_a_core_are_spread_over_cores_of_the_cards_node() {
 
 #[test]
 fn queues_on_cores_of_their_own_stay() {
-    for effective in [&["0", "1", "2"][..], &["3"], &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]] {
+    for effective in
+        [&["0", "1", "2"][..], &["3"], &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]]
+    {
         let findings = look(card(effective, None), "1x10");
         assert_eq!(findings[0].verdict, Verdict::Good, "{effective:?}");
     }
@@ -64,10 +66,19 @@ fn queues_on_cores_of_their_own_stay() {
 
 #[test]
 fn only_interrupts_of_receiving_count() {
-    for name in ["eth0-TxRx-0", "virtio1-input.0", "ens5-Tx-Rx-1", "mlx5_comp3@pci:0000", "eth0-rx-2", "virtio3-rx"] {
+    for name in [
+        "eth0-TxRx-0",
+        "virtio1-input.0",
+        "ens5-Tx-Rx-1",
+        "mlx5_comp3@pci:0000",
+        "eth0-rx-2",
+        "virtio3-rx",
+    ] {
         assert!(is_receiving(name), "{name}");
     }
-    for name in ["virtio1-config", "virtio1-output.0", "ena-mgmnt@pci:0000", "eth0-tx-1", "mlx5_async0@pci"] {
+    for name in
+        ["virtio1-config", "virtio1-output.0", "ena-mgmnt@pci:0000", "eth0-tx-1", "mlx5_async0@pci"]
+    {
         assert!(!is_receiving(name), "{name}");
     }
 }
@@ -85,7 +96,10 @@ fn other_cpus_help_a_queue_that_is_too_busy_alone() {
     assert!(commands(&light, "nic.rps").is_empty());
     // 2,000 calls of two with 100 packets/s in each are 200,000 a second, reports not counted.
     let heavy = look(card(&["0"], None), "2000x2 2u");
-    assert_eq!(commands(&heavy, "nic.rps"), ["echo e0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"]);
+    assert_eq!(
+        commands(&heavy, "nic.rps"),
+        ["echo f0e > /sys/class/net/eth0/queues/rx-0/rps_cpus"]
+    );
     let mut there = card(&["0"], None);
     there.rx_queues[0] = set("1-3");
     assert!(commands(&look(there, "2000x2 2u"), "nic.rps").is_empty());
@@ -96,7 +110,10 @@ fn send_queues_get_cpus_of_their_own() {
     let mut nic = card(&["0"], None);
     nic.tx_queues = vec![Some(CpuSet::default()); 4];
     let expected = ["1111", "2222", "4444", "8888"];
-    let expected: Vec<_> = (0..).zip(expected).map(|(at, mask)| format!("echo {mask} > /sys/class/net/eth0/queues/tx-{at}/xps_cpus")).collect();
+    let expected: Vec<_> = (0..)
+        .zip(expected)
+        .map(|(at, mask)| format!("echo {mask} > /sys/class/net/eth0/queues/tx-{at}/xps_cpus"))
+        .collect();
     assert_eq!(commands(&look(nic.clone(), "1x10"), "nic.xps"), expected);
     nic.tx_queues = ["0,4,8,12", "1,5,9,13", "2", "3"].map(|list| Some(set(list))).into();
     assert!(commands(&look(nic.clone(), "1x10"), "nic.xps").is_empty());

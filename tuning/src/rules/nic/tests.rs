@@ -91,12 +91,19 @@ fn a_card_that_may_not_collect_interrupts_is_not_made_to() {
 #[test]
 fn a_load_that_does_not_fit_the_fastest_card_is_wrong() {
     let slow = Nic { speed_mbps: Some(1_000), ..card() };
-    assert_eq!(of(&look(&facts(slow.clone()), "1x1000 2u screen"), "nic.speed").verdict, Verdict::Wrong);
-    assert_eq!(of(&look(&facts(slow.clone()), "1x100 2u screen"), "nic.speed").verdict, Verdict::Good);
+    assert_eq!(
+        of(&look(&facts(slow.clone()), "1x1000 2u screen"), "nic.speed").verdict,
+        Verdict::Wrong
+    );
+    assert_eq!(
+        of(&look(&facts(slow.clone()), "1x100 2u screen"), "nic.speed").verdict,
+        Verdict::Good
+    );
     let mut both = facts(slow);
     both.nics.push(Nic { name: "eth1".to_owned(), ..card() });
     let findings = look(&both, "1x1000 2u screen");
-    let speeds: Vec<_> = findings.iter().filter(|f| f.setting.key == "nic.speed").map(|f| f.verdict).collect();
+    let speeds: Vec<_> =
+        findings.iter().filter(|f| f.setting.key == "nic.speed").map(|f| f.verdict).collect();
     assert_eq!(speeds, [Verdict::Note, Verdict::Good]);
     let unknown = facts(Nic { speed_mbps: None, ..card() });
     assert_eq!(of(&look(&unknown, "1x1000 2u screen"), "nic.speed").verdict, Verdict::Note);

@@ -103,8 +103,10 @@ fn buffers_that_memory_cannot_hold_are_not_asked_for() {
 
 #[test]
 fn what_is_no_number_is_unknown() {
-    let findings =
-        look(&facts(&[("net.core.rmem_max", "many"), ("net.ipv4.udp_mem", "1 2")]), &Goal::default());
+    let findings = look(
+        &facts(&[("net.core.rmem_max", "many"), ("net.ipv4.udp_mem", "1 2")]),
+        &Goal::default(),
+    );
     assert_eq!(of(&findings, "net.core.rmem_max").verdict, Verdict::Unknown);
     assert_eq!(of(&findings, "net.ipv4.udp_mem").verdict, Verdict::Unknown);
 }
