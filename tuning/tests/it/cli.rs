@@ -142,13 +142,13 @@ fn one_setting_is_applied_or_left_out() {
 #[test]
 fn a_refusal_names_the_way_round_it() {
     let tree = spelled(Tree::dedicated());
-    tree.refuse_writes("proc/sys/net/core/rmem_max");
+    tree.refuse_writes("proc/sys/net/core/optmem_max");
     let before = others(&tree);
     let words = told(&tree, &["apply"], 1);
-    assert!(words.contains("net.core.rmem_max did not become"), "{words}");
-    assert!(words.contains("sluice-tune apply --except net.core.rmem_max"), "{words}");
+    assert!(words.contains("net.core.optmem_max did not become"), "{words}");
+    assert!(words.contains("sluice-tune apply --except net.core.optmem_max"), "{words}");
     assert_eq!(others(&tree), before);
-    told(&tree, &["apply", "--except", "net.core.rmem_max"], 0);
+    told(&tree, &["apply", "--except", "net.core.optmem_max"], 0);
 }
 
 #[test]
@@ -164,12 +164,19 @@ fn bad_input_is_refused_with_what_would_be_right() {
         (&["check", "--port", "70000"], "70000"),
         (&["check", "--pid", "4999999"], "no such process"),
         (&["tune"], "Usage"),
-        (&["--root", "/nowhere/at/all", "check"], "no such folder"),
     ] {
         let told = told(&tree, words, 2);
         assert!(told.contains(answer), "{words:?}: {told}");
     }
     assert_eq!(tree.snapshot(), before);
+}
+
+#[test]
+fn a_root_that_is_no_folder_is_refused() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-tune"));
+    let output = command.args(["--root", "/proc/version", "check"]).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--root /proc/version: there is no such folder"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn cut_off_everywhere(prepare: impl Fn(&Tree)) {
         let before = others(&tree);
         prepare(&tree);
         let result = apply(&tree.host().dying_after(alive), &plan(), &for_good());
-        let restored = restore(&tree.host(), false).unwrap();
+        let restored = restore(&tree.host(), false).expect("it can be put back");
         assert!(restored.is_complete(), "cut off after {alive}: {restored:#?}");
         assert_eq!(others(&tree), before, "cut off after {alive}");
         assert!(!tree.root().join(STATE).exists());

@@ -16,7 +16,7 @@ fn tree() -> Tree {
 }
 
 fn refused(tree: &Tree, changes: &[Change]) -> String {
-    let error = apply(&tree.host(), changes, &for_good()).unwrap_err();
+    let error = apply(&tree.host(), changes, &for_good()).expect_err("it cannot be done");
     assert!(matches!(&error, ApplyError::Refused { stuck, .. } if stuck.is_empty()), "{error}");
     error.to_string()
 }
