@@ -84,7 +84,8 @@ pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Appli
     })?;
     let found = State::read(host).map_err(ApplyError::State)?;
     let state = found.clone().unwrap_or_else(|| State::empty(host, options.now_unix_s));
-    let mut run = Run { host, found, state, undo: Vec::new(), steps: Vec::new() };
+    let mut run =
+        Run { host, found, state, undo: Vec::new(), steps: Vec::new(), ahead: HashMap::new() };
     if let Err(refusal) = run.make(changes, options) {
         let undone = run.steps.len();
         let stuck = run.roll_back();
@@ -106,7 +107,8 @@ pub fn preview(host: &Host, changes: &[Change], options: &Options) -> Result<App
         if from.as_ref().is_some_and(|from| change.target.meets(from, &change.to)) {
             continue;
         }
-        state.note(&change.target, from.as_deref().unwrap_or_default(), &change.to);
+        let now = from.as_deref().unwrap_or_default();
+        state.note(&change.target, now, now, &change.to);
         let (target, to) = (change.target.clone(), change.to.clone());
         applied.steps.push(Step::Set { target, from, to });
     }
@@ -127,6 +129,8 @@ struct Run<'a> {
     /// What was touched, in order, with what was there.
     undo: Vec<Undo>,
     steps: Vec<Step>,
+    /// What was there ahead of the run, where a change of a card may change it before its turn comes.
+    ahead: HashMap<Target, String>,
 }
 
 enum Undo {
@@ -134,11 +138,20 @@ enum Undo {
     File { path: &'static str, was: Option<Content>, folders_made: Vec<String> },
 }
 
+impl Undo {
+    fn of_value((target, was): (Target, String)) -> Self {
+        Self::Value { target, was }
+    }
+}
+
 impl Run<'_> {
     fn make(&mut self, changes: &[Change], options: &Options) -> Result<(), Refusal> {
+        let changes_of_values = values(changes);
+        self.ahead = ahead(self.host, &changes_of_values);
         // Files do not change each other, so they are saved at once; what `ethtool` sets may change all that follows.
-        let is_card = |change: &Change| matches!(change.target, Target::Nic { .. });
-        for batch in values(changes).chunk_by(|one, other| !is_card(one) && !is_card(other)) {
+        let are_files =
+            |one: &Change, other: &Change| !one.target.is_card() && !other.target.is_card();
+        for batch in changes_of_values.chunk_by(are_files) {
             self.set_all(batch)?;
         }
         if let Some(persist) = &options.persist {
@@ -161,20 +174,21 @@ impl Run<'_> {
             let was = target.read(self.host);
             let was = was.map_err(|error| Refusal::of_target(target, None, &error))?;
             if !target.meets(&was, to) {
-                self.state.note(target, &was, to);
-                due.push((target, was, to));
+                let first = self.ahead.get(target).unwrap_or(&was).clone();
+                self.state.note(target, &first, &was, to);
+                due.push((target, first, was, to));
             }
         }
         if due.is_empty() {
             return Ok(());
         }
         self.state.save(self.host)?;
-        for (target, was, to) in due {
-            self.undo.push(Undo::Value { target: target.clone(), was: was.clone() });
+        for (target, first, was, to) in due {
+            self.undo.push(Undo::of_value((target.clone(), first.clone())));
             let found = set(self.host, target, to)?;
             // A card may have rounded it up.
-            self.state.note(target, &was, &found);
-            self.steps.push(Step::Set { target: target.clone(), from: Some(was), to: found });
+            self.state.note(target, &first, &was, &found);
+            self.steps.push(Step::Set { target: target.clone(), from: Some(first), to: found });
         }
         Ok(())
     }
@@ -199,7 +213,11 @@ impl Run<'_> {
         let mut stuck = Vec::new();
         let none = || State::empty(self.host, self.state.since_unix_s);
         let mut left = self.found.clone().unwrap_or_else(none);
-        for undo in self.undo.iter().rev() {
+        // Cards forget the settings of their queues when those change, so those have a last turn, also the ones not yet reached.
+        let has_card = |undo: &Undo| matches!(undo, Undo::Value { target, .. } if target.is_card());
+        let ahead = self.undo.iter().any(has_card).then(|| std::mem::take(&mut self.ahead));
+        let forgotten: Vec<_> = ahead.into_iter().flatten().map(Undo::of_value).collect();
+        for undo in self.undo.iter().rev().chain(&forgotten) {
             let result = match undo {
                 Undo::Value { target, was } => set_exactly(self.host, target, was),
                 Undo::File { path, was, folders_made } => {
@@ -207,12 +225,14 @@ impl Run<'_> {
                 }
             };
             let Err(refusal) = result else { continue };
-            stuck.push(refusal);
+            if !stuck.contains(&refusal) {
+                stuck.push(refusal);
+            }
             match undo {
                 Undo::Value { target, was } => {
                     let now = target.read(self.host);
                     let now = now.or_else(|_| self.wanted(target).ok_or(())).unwrap_or_default();
-                    left.note(target, was, &now);
+                    left.note(target, was, was, &now);
                 }
                 Undo::File { path, was, folders_made } => {
                     let wanted = self.state.files.iter().find(|file| file.path == *path);
@@ -248,6 +268,14 @@ fn values(changes: &[Change]) -> Vec<Change> {
     let with_index = changes.iter().enumerate().filter(|(_, change)| is_value(change));
     let once = with_index.filter(|(index, change)| last[&change.target] == *index);
     once.map(|(_, change)| change.clone()).collect()
+}
+
+/// What is there of all that a card may change, if a card is to be changed.
+fn ahead(host: &Host, changes: &[Change]) -> HashMap<Target, String> {
+    let has_card = changes.iter().any(|change| change.target.is_card());
+    let targets = changes.iter().map(|change| &change.target).filter(|target| !target.is_card());
+    let read = |target: &Target| Some((target.clone(), target.read(host).ok()?));
+    targets.filter(|_| has_card).filter_map(read).collect()
 }
 
 fn note_limits(state: &mut State, changes: &[Change]) {

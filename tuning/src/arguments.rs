@@ -10,10 +10,10 @@ use sluice_tuning::load::Load;
 #[command(name = "sluice-tune", version, propagate_version = true)]
 pub(crate) struct Arguments {
     /// Folder that the host's files lie below; in a container, where the host's root is mounted.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    #[arg(long, global = true, display_order = 100, value_name = "DIR", default_value = "/")]
     pub(crate) root: PathBuf,
     /// Folder that keeps what was there before [default: /var/lib/sluice-tune below the root].
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, display_order = 100, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,

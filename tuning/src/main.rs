@@ -147,11 +147,10 @@ fn status(host: &Host) -> Outcome {
     let Some(summary) = state::status(host).map_err(refused)? else {
         return Ok(("Nothing is applied.\n".to_owned(), 0));
     };
+    let ago = duration(now_unix_s().saturating_sub(summary.since_unix_s));
+    let (values, files) = (summary.values, summary.files.len());
     let mut text = format!(
-        "{} values and {} files are changed, the first of them {} ago. `sluice-tune restore` puts them back.\n",
-        summary.values,
-        summary.files.len(),
-        duration(now_unix_s().saturating_sub(summary.since_unix_s))
+        "Changed: values: {values}, files: {files}; the first of them {ago} ago. `sluice-tune restore` puts them back.\n"
     );
     for file in &summary.files {
         let _ = writeln!(text, "  {file}");

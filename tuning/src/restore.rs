@@ -126,7 +126,21 @@ pub fn preview(host: &Host, force: bool) -> Result<Restored, RestoreError> {
 fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
     let files = state.files.iter().rev().map(|file| of_file(host, file, force, act));
     let values = state.entries.iter().rev().map(|entry| of_entry(host, entry, force, act));
-    Restored { items: files.chain(values).collect(), rebooted: state.is_of_another_boot(host) }
+    let mut items: Vec<_> = files.chain(values).collect();
+    // Cards forget the settings of their queues when those change, so files have a second turn.
+    let has_card = state.entries.iter().any(|entry| entry.target.is_card());
+    for (item, entry) in items.iter_mut().skip(state.files.len()).zip(state.entries.iter().rev()) {
+        let was_put_back = matches!(item.fate, Fate::PutBack | Fate::WasSo);
+        if act
+            && has_card
+            && was_put_back
+            && !entry.target.is_card()
+            && let Err(refusal) = set_exactly(host, &entry.target, &entry.before)
+        {
+            item.fate = Fate::Refused { why: refusal.why };
+        }
+    }
+    Restored { items, rebooted: state.is_of_another_boot(host) }
 }
 
 fn of_entry(host: &Host, entry: &Entry, force: bool, act: bool) -> Restoration {

@@ -191,16 +191,17 @@ impl State {
         self.entries.iter().find(|entry| entry.target == *target)
     }
 
-    /// Notes that `target` is about to change from `now` to `after`. What was there ahead of the first change stays.
-    pub(crate) fn note(&mut self, target: &Target, now: &str, after: &str) {
-        let (now, after) = (now.to_owned(), after.to_owned());
+    /// Notes that `target`, which was `first` when the run began, is about to change from `now` to `after`. What was there ahead of
+    /// the first run stays.
+    pub(crate) fn note(&mut self, target: &Target, first: &str, now: &str, after: &str) {
+        let (before, now, after) = (first.to_owned(), now.to_owned(), after.to_owned());
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.target == *target) {
             entry.after = after;
             entry.replaced = Some(now);
             return;
         }
         let target = target.clone();
-        self.entries.push(Entry { target, before: now.clone(), after, replaced: Some(now) });
+        self.entries.push(Entry { target, before, after, replaced: Some(now) });
     }
 
     /// Likewise, of a file. One that this program wrote and nothing is known of any more counts as none.

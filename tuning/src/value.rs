@@ -75,6 +75,11 @@ impl Target {
         }
     }
 
+    /// Whether `ethtool` sets it, which may change other targets as well.
+    pub(crate) fn is_card(&self) -> bool {
+        matches!(self, Self::Nic { .. })
+    }
+
     /// What happens while this is changed that somebody might notice.
     pub fn warning(&self) -> Option<&'static str> {
         let Self::Nic { parameter, .. } = self else { return None };

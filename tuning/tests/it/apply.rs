@@ -6,7 +6,9 @@ use sluice_tuning::restore::restore;
 use sluice_tuning::state::status;
 use sluice_tuning::testing::Tree;
 
-use crate::support::{STATE, card, file, limit, one_of_each, others, sysctl, until_the_reboot};
+use crate::support::{
+    STATE, assert_as_it_was, card, file, limit, one_of_each, others, sysctl, until_the_reboot,
+};
 
 #[test]
 fn every_kind_of_change_is_made_and_put_back() {
@@ -35,7 +37,7 @@ fn every_kind_of_change_is_made_and_put_back() {
     // The kernel's own spelling of a value with tabs is lost on a tree of files.
     assert_eq!(tree.text("proc/sys/net/ipv4/udp_mem"), "187638 250187 375276");
     tree.write("proc/sys/net/ipv4/udp_mem", "187638\t250187\t375276\n");
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
     assert!(!tree.root().join(STATE).exists());
 }
 
@@ -58,7 +60,7 @@ fn what_was_there_ahead_of_the_first_apply_stays_known() {
         assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps.len(), 1);
     }
     assert!(restore(&tree.host(), false).unwrap().is_complete());
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn a_target_outside_of_the_kernels_files_is_refused() {
         card(NicParameter::Feature("--version".to_owned()), "on"),
     ] {
         apply(&tree.host(), std::slice::from_ref(&change), &until_the_reboot()).unwrap_err();
-        assert_eq!(others(&tree), before, "{change:?}");
+        assert_as_it_was(&tree, &before);
     }
     let target = Target::Nic { interface: "-x".to_owned(), parameter: NicParameter::RxRing };
     assert!(target.check().is_err());

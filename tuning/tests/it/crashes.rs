@@ -5,7 +5,7 @@ use sluice_tuning::change::{Change, NicParameter};
 use sluice_tuning::restore::restore;
 use sluice_tuning::testing::Tree;
 
-use crate::support::{STATE, card, file, for_good, limit, others, sysctl};
+use crate::support::{STATE, assert_as_it_was, card, file, for_good, limit, others, sysctl};
 
 /// No more than [`plan`] needs, since there are many of them.
 fn tree() -> Tree {
@@ -40,7 +40,7 @@ fn cut_off_everywhere(prepare: impl Fn(&Tree)) {
         let result = apply(&tree.host().dying_after(alive), &plan(), &for_good());
         let restored = restore(&tree.host(), false).expect("it can be put back");
         assert!(restored.is_complete(), "cut off after {alive}: {restored:#?}");
-        assert_eq!(others(&tree), before, "cut off after {alive}");
+        assert_as_it_was(&tree, &before);
         assert!(!tree.root().join(STATE).exists());
         assert!(!tree.root().join("etc").exists(), "cut off after {alive}");
         if result.is_ok() {
@@ -87,7 +87,7 @@ fn an_undoing_that_is_cut_off_is_put_back() {
             assert_eq!(tree.snapshot(), applied);
         }
         assert!(restore(&tree.host(), false).unwrap().is_complete(), "cut off after {alive}");
-        assert_eq!(others(&tree), before, "cut off after {alive}");
+        assert_as_it_was(&tree, &before);
         if is_undone {
             return;
         }
@@ -104,7 +104,7 @@ fn a_run_after_one_that_was_cut_off_finishes_it() {
         assert_eq!(tree.text("proc/sys/net/core/rmem_max"), "16777216");
         assert_eq!(apply(&tree.host(), &plan(), &for_good()).unwrap().steps, []);
         assert!(restore(&tree.host(), false).unwrap().is_complete(), "cut off after {alive}");
-        assert_eq!(others(&tree), before, "cut off after {alive}");
+        assert_as_it_was(&tree, &before);
         if cut_off.is_ok() {
             return;
         }
@@ -119,7 +119,7 @@ fn a_restore_that_is_cut_off_is_finished_by_the_next() {
         apply(&tree.host(), &plan(), &for_good()).unwrap();
         let cut_off = restore(&tree.host().dying_after(alive), false);
         assert!(restore(&tree.host(), false).unwrap().is_complete(), "cut off after {alive}");
-        assert_eq!(others(&tree), before, "cut off after {alive}");
+        assert_as_it_was(&tree, &before);
         assert!(!tree.root().join("etc").exists(), "cut off after {alive}");
         assert!(!tree.root().join(STATE).exists());
         if cut_off.is_ok_and(|restored| restored.is_complete()) {

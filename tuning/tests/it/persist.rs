@@ -8,7 +8,9 @@ use sluice_tuning::persist::{DROP_IN, SYSCTL_FILE};
 use sluice_tuning::restore::{Fate, restore};
 use sluice_tuning::testing::Tree;
 
-use crate::support::{STATE, file, for_good, limit, one_of_each, others, sysctl, until_the_reboot};
+use crate::support::{
+    STATE, assert_as_it_was, file, for_good, limit, one_of_each, others, sysctl, until_the_reboot,
+};
 
 fn lines(tree: &Tree, path: &str) -> Vec<String> {
     let text = tree.text(path);
@@ -99,7 +101,7 @@ fn files_of_the_same_name_come_back_as_they_were() {
     assert!(restore(&tree.host(), false).unwrap().is_complete());
     assert_eq!(mode(&drop_in), 0o600);
     tree.write("proc/sys/net/ipv4/udp_mem", "187638\t250187\t375276\n");
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -125,7 +127,7 @@ fn what_is_no_file_of_text_is_refused_and_stays() {
     let error = apply(&tree.host(), &one_of_each(), &for_good()).unwrap_err().to_string();
     assert!(error.contains(SYSCTL_FILE) && error.contains("move it away"), "{error}");
     tree.write("proc/sys/net/ipv4/udp_mem", "187638\t250187\t375276\n");
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
     fs::remove_file(&path).unwrap();
     fs::write(&path, [0xff, 0xfe]).unwrap();
     let error = apply(&tree.host(), &one_of_each(), &for_good()).unwrap_err().to_string();

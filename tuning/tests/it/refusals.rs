@@ -6,7 +6,9 @@ use sluice_tuning::restore::restore;
 use sluice_tuning::state::status;
 use sluice_tuning::testing::Tree;
 
-use crate::support::{STATE, card, file, for_good, one_of_each, others, sysctl, until_the_reboot};
+use crate::support::{
+    STATE, assert_as_it_was, card, file, for_good, one_of_each, others, sysctl, until_the_reboot,
+};
 
 /// A tree in which all values are spelled as they are written.
 fn tree() -> Tree {
@@ -41,7 +43,7 @@ fn a_refusal_anywhere_in_the_plan_undoes_all_before_it() {
         changes.insert(nth, sysctl("net.core.wmem_max", "16777216"));
         let error = refused(&tree, &changes);
         assert!(error.contains("net.core.wmem_max did not become 16777216"), "{error}");
-        assert_eq!(others(&tree), before, "refused at {nth}");
+        assert_as_it_was(&tree, &before);
         assert!(!tree.root().join(STATE).exists());
     }
 }
@@ -59,7 +61,7 @@ fn a_refusal_in_a_later_run_leaves_the_earlier_one() {
     assert!(error.contains("this kernel does not have it"), "{error}");
     assert_eq!(tree.snapshot(), applied);
     assert!(restore(&tree.host(), false).unwrap().is_complete());
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn files_that_cannot_be_written_undo_the_values() {
     let before = others(&tree);
     let error = refused(&tree, &one_of_each());
     assert!(error.contains("90-tuning.conf"), "{error}");
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_card_that_says_no_is_quoted() {
     ] {
         let error = refused(&tree, &[sysctl("net.core.rmem_max", "16777216"), change]);
         assert!(error.contains(words), "{error}");
-        assert_eq!(others(&tree), before);
+        assert_as_it_was(&tree, &before);
     }
     tree.remove("usr/sbin/ethtool");
     let error = refused(&tree, &[card(NicParameter::RxRing, "1024")]);
@@ -126,7 +128,7 @@ fn a_ring_may_be_rounded_up_and_comes_back() {
     assert_eq!(tree.text("ethtool/eth0/rx"), "1024");
     assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps, []);
     assert!(restore(&tree.host(), false).unwrap().is_complete());
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -200,12 +202,16 @@ fn without_a_place_for_the_state_nothing_is_changed() {
 #[test]
 fn a_queue_that_went_with_the_change_of_another_is_a_refusal() {
     let tree = tree();
-    bend_ethtool(&tree, "[ $1 = -L ] && rm -f ${0%/usr/sbin/*}/proc/irq/78/smp_affinity_list");
+    // With fewer queues there are fewer interrupts.
+    let irq = "${0%/usr/sbin/*}/proc/irq/78/smp_affinity_list";
+    let sets = format!("case $1$4 in -L4) rm {irq};; -L8) echo 15 >{irq};; esac");
+    bend_ethtool(&tree, &sets);
+    let before = others(&tree);
     let changes =
         [card(NicParameter::CombinedChannels, "4"), file("/proc/irq/78/smp_affinity_list", "1")];
     let error = refused(&tree, &changes);
     assert!(error.contains("/proc/irq/78/smp_affinity_list cannot be read"), "{error}");
-    assert_eq!(tree.text("ethtool/eth0/combined"), "8");
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
@@ -219,8 +225,28 @@ fn what_was_done_last_is_undone_first() {
     let changes = [card(NicParameter::CombinedChannels, "16"), card(NicParameter::RxRing, "4096")];
     let nonsense = [&changes[..], &[sysctl("net.core.nonsense", "1")]].concat();
     refused(&tree, &nonsense);
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
     apply(&tree.host(), &changes, &for_good()).unwrap();
     assert!(restore(&tree.host(), false).unwrap().is_complete());
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn what_a_card_forgets_with_its_queues_comes_back() {
+    let tree = tree();
+    let forgets = "[ $1 = -L ] && echo 0-31 >${0%/usr/sbin/*}/proc/irq/71/smp_affinity_list";
+    bend_ethtool(&tree, forgets);
+    let before = others(&tree);
+    let changes = [
+        card(NicParameter::CombinedChannels, "16"),
+        file("/proc/irq/71/smp_affinity_list", "8,24"),
+    ];
+    let nonsense = [&changes[..], &[sysctl("net.core.nonsense", "1")]].concat();
+    refused(&tree, &nonsense);
+    assert_as_it_was(&tree, &before);
+    let applied = apply(&tree.host(), &changes, &for_good()).unwrap();
+    assert_eq!(applied.steps.len(), 3, "two values and the drop-in");
+    assert_eq!(tree.text("proc/irq/71/smp_affinity_list"), "8,24");
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
 }

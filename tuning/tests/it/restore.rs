@@ -6,7 +6,9 @@ use sluice_tuning::restore::{Fate, preview, restore};
 use sluice_tuning::state::status;
 use sluice_tuning::testing::Tree;
 
-use crate::support::{STATE, card, for_good, one_of_each, others, sysctl, until_the_reboot};
+use crate::support::{
+    STATE, assert_as_it_was, card, for_good, one_of_each, others, sysctl, until_the_reboot,
+};
 
 const RMEM: &str = "proc/sys/net/core/rmem_max";
 
@@ -33,7 +35,7 @@ fn what_somebody_else_changed_stays_until_forced() {
     assert_eq!(tree.text(RMEM), "999");
     assert_eq!(status(&tree.host()).unwrap().unwrap().values, 1);
     assert!(restore(&tree.host(), true).unwrap().is_complete());
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
     assert!(!tree.root().join(STATE).exists());
 }
 
@@ -90,7 +92,7 @@ fn after_a_reboot_what_it_took_back_is_fine() {
         "proc/sys/kernel/random/boot_id",
         &before[std::path::Path::new("proc/sys/kernel/random/boot_id")],
     );
-    assert_eq!(others(&tree), before);
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]

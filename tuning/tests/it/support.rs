@@ -66,3 +66,14 @@ pub(crate) fn others(tree: &Tree) -> BTreeMap<PathBuf, String> {
     files.retain(|path, _| !path.starts_with("var/lib/sluice-tune"));
     files
 }
+
+/// Holds the tree's files, but those that this program keeps for itself, against what they were.
+#[track_caller]
+pub(crate) fn assert_as_it_was(tree: &Tree, before: &BTreeMap<PathBuf, String>) {
+    let now = others(tree);
+    let paths = before.keys().chain(now.keys());
+    let differs = |path: &&PathBuf| before.get(*path) != now.get(*path);
+    let differences: Vec<_> =
+        paths.filter(differs).map(|path| (path, before.get(path), now.get(path))).collect();
+    assert!(differences.is_empty(), "file, before, now: {differences:#?}");
+}
