@@ -308,14 +308,14 @@ fn receive_buffer(traffic: &Traffic, cores: u128, asked: Option<u64>) -> Sized {
     let stalled = |packets: u128| packets * STALL_MS / 1_000;
     let small = stalled(traffic.audio_in + traffic.feedback_in()) + JOIN_SMALL * traffic.sessions;
     let large = stalled(traffic.video_in) + JOIN_LARGE * traffic.sessions;
-    let what = "that come in 0.2 s, a join storm of 6 datagrams a session included";
+    let what = "comes in 0.2 s and in a join storm (6 datagrams a session) to the socket";
     buffer(small.div_ceil(cores), large.div_ceil(cores), what, asked)
 }
 
 fn send_buffer(traffic: &Traffic, cores: u128, asked: Option<u64>) -> Sized {
     let small = (traffic.audio_out / FRAMES).div_ceil(cores);
     let large = (traffic.video_out / FRAMES).div_ceil(cores);
-    buffer(small, large, "that leave in the time of a frame, 1/30 s", asked)
+    buffer(small, large, "leaves in the time of a frame (1/30 s) by the socket", asked)
 }
 
 /// The power of two that holds so many datagrams; at least the published advice, and what the server asks for.
@@ -323,16 +323,18 @@ fn buffer(small: u128, large: u128, what: &str, asked: Option<u64>) -> Sized {
     let booked = small * SMALL_BOOKED + large * LARGE_BOOKED;
     let needed = booked.div_ceil(2);
     let mut value = power_of_two(needed).clamp(BUFFER_MIN, BUFFER_MAX);
-    let mut bound = "at least 16 MiB, the published advice";
+    let mut bound = "16 MiB, the published advice, since the load needs less";
     if let Some(asked) = asked.map(|asked| asked.min(BUFFER_MAX)).filter(|&asked| asked > value) {
         value = asked;
-        bound = "at least engine.socket_buffer_bytes";
+        bound = "engine.socket_buffer_bytes, since the load needs less";
+    } else if needed > u128::from(BUFFER_MAX) {
+        bound = "1 GiB, the most that there can be, though the load needs more";
     } else if value > BUFFER_MIN {
-        bound = "rounded up to a power of two, at most 1 GiB";
+        bound = "the power of two from what the load needs up";
     }
     let formula = format!(
-        "({} small × {SMALL_BOOKED} + {} large datagrams × {} bytes of the kernel's, {what}, a shard) / 2, since the kernel \
-         doubles it: {}; {bound}",
+        "{bound}: ({} small datagrams × {SMALL_BOOKED} bytes + {} large × {}) / 2 = {} for what {what} of a shard. Bytes are \
+         those that the kernel books; halved, since it doubles what is set",
         group(small),
         group(large),
         group(LARGE_BOOKED),

@@ -137,11 +137,14 @@ const BUDGET_MIN: u64 = 300;
 const BUDGET_USECS_MIN: u64 = 2_000;
 const ACCEPT_BACKLOG: u64 = 1_024;
 const PAGE: u64 = 4_096;
+/// What the kernel shows where nothing bounds.
+const NO_BOUND: u64 = i64::MAX as u64;
+/// Each network namespace has its own of these (net/core/sysctl_net_core.c); the others below net.core are the host's.
+const PER_NAMESPACE: [&str; 2] = ["net.core.somaxconn", "net.core.optmem_max"];
 
 /// Looks at them.
 pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
-    let plain =
-        |setting, least, below| at_least(facts, setting, least, below, |number| number.to_string());
+    let plain = |setting, least, below| at_least(facts, setting, least, below, in_digits);
     let buffer = |setting, need: &Sized| {
         let below = if is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN) {
             // The server passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
@@ -183,10 +186,11 @@ pub(super) fn at_least(
     match sysctl_number(facts, setting.key) {
         None => unknown(facts, setting),
         Some(there) if there >= least => {
-            Finding::new(setting, Verdict::Good).found(words(there)).wanted(words(least))
+            Finding::new(setting, Verdict::Good).found(words(there)).wanted(or_more(words(least)))
         }
         Some(there) => {
-            let finding = Finding::new(setting, below).found(words(there)).wanted(words(least));
+            let finding = Finding::new(setting, below).found(words(there));
+            let finding = finding.wanted(or_more(words(least)));
             set(finding, facts, least.to_string())
         }
     }
@@ -220,7 +224,7 @@ fn udp_mem(facts: &Facts, need: &Sized) -> Finding {
     let wanted = [pages, pressure.max(pages / 3 * 4), max.max(pages.saturating_mul(2))];
     let formula = format!("{pages} pages of 4 KiB: {}", need.formula);
     let finding = |verdict| {
-        let words = format!("{pages} or more first");
+        let words = format!("≥ {pages} first");
         Finding::new(&UDP_MEM, verdict).found(text).wanted(words).formula(formula)
     };
     if min >= pages {
@@ -241,6 +245,11 @@ fn set(finding: Finding, facts: &Facts, value: String) -> Finding {
     if is_ours(facts, key) {
         return finding.change(target, facts.sysctls.get(key).cloned(), value);
     }
+    if PER_NAMESPACE.contains(&key) {
+        return finding.remedy(format!(
+            "Where the container is started: docker run --sysctl {key}={value}, or securityContext.sysctls in Kubernetes."
+        ));
+    }
     let command = target.command(&value);
     finding.remedy(format!("On the host, since it cannot be set in here: {command}"))
 }
@@ -256,13 +265,22 @@ fn unknown(facts: &Facts, setting: &'static Setting) -> Finding {
 
 /// Whether a setting can be expected to take a write from here: those of the host's network are read-only in other network namespaces.
 fn is_ours(facts: &Facts, key: &str) -> bool {
-    // Each network namespace has its own of these (net/core/sysctl_net_core.c).
-    let own = ["net.core.somaxconn", "net.core.optmem_max"].contains(&key);
+    let own = PER_NAMESPACE.contains(&key);
     match (facts.network_namespace, facts.container.is_some()) {
         (Some(false), false) => own || !key.starts_with("net."),
         (Some(true), _) | (None, false) => true,
         (Some(false) | None, true) => false,
     }
+}
+
+/// As a bound from below.
+pub(super) fn or_more(words: impl std::fmt::Display) -> String {
+    format!("≥ {words}")
+}
+
+/// As it is, but for what stands for no bound.
+pub(super) fn in_digits(number: u64) -> String {
+    if number >= NO_BOUND { "no limit".to_owned() } else { number.to_string() }
 }
 
 fn in_bytes(number: u64) -> String {

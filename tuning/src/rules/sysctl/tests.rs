@@ -44,7 +44,7 @@ fn values_below_the_need_are_raised_and_those_above_stay() {
     }
     let rmem = of(&findings, "net.core.rmem_max");
     assert_eq!(rmem.found.as_deref(), Some("212992 (208 KiB)"));
-    assert_eq!(rmem.wanted.as_deref(), Some("16777216 (16 MiB)"));
+    assert_eq!(rmem.wanted.as_deref(), Some("≥ 16777216 (16 MiB)"));
     assert!(rmem.formula.as_ref().unwrap().starts_with("16777216 = "));
     assert_eq!(rmem.changes[0].from.as_deref(), Some("212992"));
     assert_eq!(rmem.changes[0].command(), "sysctl -w net.core.rmem_max=16777216");
