@@ -72,7 +72,7 @@ fn every_formula_begins_with_its_value() {
         let json = serde_json::to_value(demand(load)).unwrap();
         let sized: Vec<_> =
             json.as_object().unwrap().values().filter(|v| v["formula"].is_string()).collect();
-        assert_eq!(sized.len(), 14);
+        assert_eq!(sized.len(), 16);
         for sized in sized {
             let start = format!("{} = ", sized["value"]);
             assert!(sized["formula"].as_str().unwrap().starts_with(&start), "{sized}");

@@ -145,21 +145,19 @@ const PER_NAMESPACE: [&str; 2] = ["net.core.somaxconn", "net.core.optmem_max"];
 /// Looks at them.
 pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
     let plain = |setting, least, below| at_least(facts, setting, least, below, in_digits);
-    let buffer = |setting, need: &Sized| {
-        let below = if is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN) {
-            // The server passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
-            Verdict::Better
-        } else {
-            Verdict::Wrong
-        };
+    // A server with this capability passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
+    let passes = is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN);
+    let buffer = |setting: &'static Setting, least: &Sized, need: &Sized| {
+        let loses = sysctl_number(facts, setting.key).is_some_and(|there| there < least.value);
+        let below = if loses && !passes { Verdict::Wrong } else { Verdict::Better };
         at_least(facts, setting, need.value, below, in_bytes).formula(&need.formula)
     };
     vec![
-        buffer(&RMEM_MAX, &demand.receive_buffer_bytes),
-        buffer(&WMEM_MAX, &demand.send_buffer_bytes),
+        buffer(&RMEM_MAX, &demand.receive_buffer_least_bytes, &demand.receive_buffer_bytes),
+        buffer(&WMEM_MAX, &demand.send_buffer_least_bytes, &demand.send_buffer_bytes),
         note(facts, &RMEM_DEFAULT),
         at_least(facts, &OPTMEM_MAX, OPTMEM_ADVICE, Verdict::Better, in_bytes),
-        udp_mem(facts, &demand.udp_memory_bytes),
+        udp_mem(facts, demand),
         plain(&BACKLOG, demand.backlog_packets.value, Verdict::Better)
             .formula(&demand.backlog_packets.formula),
         plain(&BUDGET, BUDGET_MIN, Verdict::Better),
@@ -214,14 +212,18 @@ fn note(facts: &Facts, setting: &'static Setting) -> Finding {
     }
 }
 
-fn udp_mem(facts: &Facts, need: &Sized) -> Finding {
+fn udp_mem(facts: &Facts, demand: &Demand) -> Finding {
     let text = facts.sysctls.get(UDP_MEM.key).map_or("", String::as_str);
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [min, pressure, max] = numbers[..] else {
         return unknown(facts, &UDP_MEM);
     };
+    let need = &demand.udp_memory_bytes;
     let pages = need.value.div_ceil(PAGE);
-    let wanted = [pages, pressure.max(pages / 3 * 4), max.max(pages.saturating_mul(2))];
+    let wanted = [pages, pressure.max(pages + pages / 3), max.max(pages.saturating_mul(2))];
+    // The least buffers of all shards, full, doubled as the kernel does.
+    let least = demand.receive_buffer_least_bytes.value.saturating_mul(2 * demand.shards.value);
+    let below = if min < least / PAGE { Verdict::Wrong } else { Verdict::Better };
     let formula = format!("{pages} pages of 4 KiB: {}", need.formula);
     let finding = |verdict| {
         let words = format!("≥ {pages} first");
@@ -231,11 +233,11 @@ fn udp_mem(facts: &Facts, need: &Sized) -> Finding {
         return finding(Verdict::Good);
     }
     if facts.memory_bytes.is_some_and(|memory| need.value > memory / 2) {
-        return finding(Verdict::Wrong).remedy(
+        return finding(below).remedy(
             "Full buffers would take more than half of the host's memory: add memory, or set engine.socket_buffer_bytes or engine.shards lower.",
         );
     }
-    set(finding(Verdict::Wrong), facts, wanted.map(|pages| pages.to_string()).join(" "))
+    set(finding(below), facts, wanted.map(|pages| pages.to_string()).join(" "))
 }
 
 /// `finding` with the change to `value`, or where it is the host's to set, with the command for there.
