@@ -60,9 +60,13 @@ pub struct Demand {
     pub bits_out_per_s: Sized,
     /// Shards, each a core.
     pub shards: Sized,
-    /// SO_RCVBUF of each media socket.
+    /// The least SO_RCVBUF of each media socket with which this load loses nothing, by this reckoning.
+    pub receive_buffer_least_bytes: Sized,
+    /// SO_RCVBUF of each media socket: the published advice, or more.
     pub receive_buffer_bytes: Sized,
-    /// SO_SNDBUF of each media socket.
+    /// Likewise of SO_SNDBUF.
+    pub send_buffer_least_bytes: Sized,
+    /// Likewise of SO_SNDBUF.
     pub send_buffer_bytes: Sized,
     /// Memory that all socket buffers may take together.
     pub udp_memory_bytes: Sized,
@@ -216,7 +220,9 @@ impl Demand {
         };
         let cores = u128::from(shards.value);
         let sessions = narrow(traffic.sessions);
-        let receive_buffer_bytes = receive_buffer(&traffic, cores, goal.socket_buffer_bytes);
+        let receive_buffer_least_bytes = receive_buffer_least(&traffic, cores);
+        let receive_buffer_bytes = buffer(&receive_buffer_least_bytes, goal.socket_buffer_bytes);
+        let send_buffer_least_bytes = send_buffer_least(&traffic, cores);
         let stalled = traffic.packets_in() * INTERRUPT_STALL_MS / 1_000;
         let stall =
             format!("{} packets/s in × {INTERRUPT_STALL_MS} ms", group(traffic.packets_in()));
@@ -257,7 +263,8 @@ impl Demand {
                     group(traffic.sessions * SESSION_PACKETS),
                 ),
             ),
-            send_buffer_bytes: send_buffer(&traffic, cores, goal.socket_buffer_bytes),
+            send_buffer_bytes: buffer(&send_buffer_least_bytes, goal.socket_buffer_bytes),
+            send_buffer_least_bytes,
             udp_memory_bytes: sized(
                 cores * 2 * u128::from(receive_buffer_bytes.value),
                 format!(
@@ -265,6 +272,7 @@ impl Demand {
                     amount::bytes(receive_buffer_bytes.value)
                 ),
             ),
+            receive_buffer_least_bytes,
             receive_buffer_bytes,
             backlog_packets: at_least(BACKLOG_MIN, stalled, &stall, "the kernel's default"),
             ring_descriptors: at_least(
@@ -304,41 +312,47 @@ pub fn shards_needed(load: &Load) -> u64 {
     Traffic::of(load).shards().value
 }
 
-fn receive_buffer(traffic: &Traffic, cores: u128, asked: Option<u64>) -> Sized {
+/// What comes to a shard's socket while the shard does not look at it.
+fn receive_buffer_least(traffic: &Traffic, cores: u128) -> Sized {
     let stalled = |packets: u128| packets * STALL_MS / 1_000;
     let small = stalled(traffic.audio_in + traffic.feedback_in()) + JOIN_SMALL * traffic.sessions;
     let large = stalled(traffic.video_in) + JOIN_LARGE * traffic.sessions;
-    let what = "that come in 0.2 s, a join storm of 6 datagrams a session included";
-    buffer(small.div_ceil(cores), large.div_ceil(cores), what, asked)
+    let what = "comes to a shard in 0.2 s and in a join storm (6 datagrams a session)";
+    buffer_least(small.div_ceil(cores), large.div_ceil(cores), what)
 }
 
-fn send_buffer(traffic: &Traffic, cores: u128, asked: Option<u64>) -> Sized {
+/// What a shard sends at once.
+fn send_buffer_least(traffic: &Traffic, cores: u128) -> Sized {
     let small = (traffic.audio_out / FRAMES).div_ceil(cores);
     let large = (traffic.video_out / FRAMES).div_ceil(cores);
-    buffer(small, large, "that leave in the time of a frame, 1/30 s", asked)
+    buffer_least(small, large, "leaves a shard in the time of a frame (1/30 s)")
 }
 
-/// The power of two that holds so many datagrams; at least the published advice, and what the server asks for.
-fn buffer(small: u128, large: u128, what: &str, asked: Option<u64>) -> Sized {
-    let booked = small * SMALL_BOOKED + large * LARGE_BOOKED;
-    let needed = booked.div_ceil(2);
-    let mut value = power_of_two(needed).clamp(BUFFER_MIN, BUFFER_MAX);
-    let mut bound = "at least 16 MiB, the published advice";
-    if let Some(asked) = asked.map(|asked| asked.min(BUFFER_MAX)).filter(|&asked| asked > value) {
-        value = asked;
-        bound = "at least engine.socket_buffer_bytes";
-    } else if value > BUFFER_MIN {
-        bound = "rounded up to a power of two, at most 1 GiB";
-    }
+/// A buffer that holds so many datagrams.
+fn buffer_least(small: u128, large: u128, what: &str) -> Sized {
+    let bytes = (small * SMALL_BOOKED + large * LARGE_BOOKED).div_ceil(2);
     let formula = format!(
-        "({} small × {SMALL_BOOKED} + {} large datagrams × {} bytes of the kernel's, {what}, a shard) / 2, since the kernel \
-         doubles it: {}; {bound}",
+        "({} small datagrams × {SMALL_BOOKED} bytes + {} large × {}) / 2, for what {what}; bytes are those that the kernel books, \
+         halved, since it doubles what is set",
         group(small),
         group(large),
         group(LARGE_BOOKED),
-        amount::bytes(narrow(needed)),
     );
-    sized(value.into(), formula)
+    sized(bytes.min(BUFFER_MAX.into()), formula)
+}
+
+/// The power of two from `least` up, at least the published advice and what the server asks for.
+fn buffer(least: &Sized, asked: Option<u64>) -> Sized {
+    let mut value = power_of_two(least.value.into()).clamp(BUFFER_MIN, BUFFER_MAX);
+    let mut what = match value {
+        BUFFER_MIN => "16 MiB, the published advice; the load alone needs",
+        _ => "the power of two, at most 1 GiB, from what the load needs up,",
+    };
+    if let Some(asked) = asked.map(|asked| asked.min(BUFFER_MAX)).filter(|&asked| asked > value) {
+        value = asked;
+        what = "engine.socket_buffer_bytes; the load alone needs";
+    }
+    sized(value.into(), format!("{what} {}", least.formula))
 }
 
 fn memory(load: &Load, sessions: u64, shards: u64) -> Sized {

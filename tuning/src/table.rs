@@ -163,8 +163,9 @@ fn details(finding: &Finding, width: usize) -> String {
         let more = format!("and {} more: sluice-tune apply --dry-run", more + 1);
         text += &labelled("  ", label, LABEL_WIDTH, &more, width);
     }
-    if let Some(remedy) = &finding.remedy {
-        text += &labelled("  ", label, LABEL_WIDTH, remedy, width);
+    for line in finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
+        text += &labelled("  ", label, LABEL_WIDTH, line, width);
+        label = "";
     }
     text
 }
@@ -240,7 +241,7 @@ fn summary(report: &Report, width: usize) -> String {
     let changes = plan.len() - limits;
     if changes > 0 {
         sentences.push(format!(
-            "\"sluice-tune apply\" makes {} (first only shown: --dry-run; undone: sluice-tune restore).",
+            "\"sluice-tune apply --dry-run\" shows {}, \"sluice-tune apply\" makes them, \"sluice-tune restore\" puts back what was there.",
             counted(changes, "change")
         ));
     }

@@ -1,6 +1,6 @@
 //! Connection tracking, where a firewall brings it.
 
-use super::sysctl::at_least;
+use super::sysctl::{at_least, in_digits};
 use super::sysctl_number;
 use crate::amount::grouped;
 use crate::demand::{Demand, Goal};
@@ -50,7 +50,7 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
     } else {
         need.formula.clone()
     };
-    let table = at_least(facts, &MAX, wanted, Verdict::Wrong, |number| number.to_string());
+    let table = at_least(facts, &MAX, wanted, Verdict::Wrong, in_digits);
     let table = table.found(format!("{max}, {} taken", grouped(count))).formula(formula);
     vec![
         table,
@@ -61,11 +61,13 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
 /// The commands that take the media port out of tracking.
 fn notrack(port: u16) -> String {
     format!(
-        "If nothing translates the media port on this host (no NAT, no container's port mapping), leave it out of tracking: nft add table \
-         inet sluice; nft 'add chain inet sluice in {{ type filter hook prerouting priority raw; }}'; nft 'add chain inet sluice out {{ \
-         type filter hook output priority raw; }}'; nft add rule inet sluice in udp dport {port} notrack; nft add rule inet sluice out \
-         udp sport {port} notrack. Rules that accept only tracked packets must then accept UDP port {port}. To undo: nft delete table inet \
-         sluice"
+        "Where nothing translates the media port (no NAT, no container's port mapping), leave it out of tracking. Rules that accept only \
+         tracked packets must then accept UDP port {port}. To undo: nft delete table inet sluice\n\
+         nft add table inet sluice\n\
+         nft 'add chain inet sluice in {{ type filter hook prerouting priority raw; }}'\n\
+         nft 'add chain inet sluice out {{ type filter hook output priority raw; }}'\n\
+         nft add rule inet sluice in udp dport {port} notrack\n\
+         nft add rule inet sluice out udp sport {port} notrack"
     )
 }
 

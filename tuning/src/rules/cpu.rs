@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::nic::cards;
+use super::sysctl::or_more;
 use super::{counted, too_small};
 use crate::change::Target;
 use crate::demand::{self, Demand, Goal};
@@ -45,7 +46,7 @@ static IDLE: Setting = Setting {
     why: "How deeply CPUs sleep. Waking from the deepest states takes longer than 0.1 ms, and a shard sleeps between any two datagrams when \
           there is little to do.",
     source: "Linux, Documentation/admin-guide/pm/cpuidle.rst; cpupower-idle-set(1)",
-    effect: "Up to some tenths of a millisecond more until a packet leaves, with little load; less power.",
+    effect: "With little load a packet leaves up to some tenths of a millisecond later; power is saved.",
 };
 
 static NUMA: Setting = Setting {
@@ -85,7 +86,7 @@ fn count(allowed: &[usize], goal: &Goal, demand: &Demand) -> Finding {
     let shards = &demand.shards;
     let finding = |verdict| {
         let finding = Finding::new(&COUNT, verdict).found(counted(allowed.len(), "CPU"));
-        finding.wanted(format!("{} for shards", shards.value)).formula(&shards.formula)
+        finding.wanted(or_more(shards.value)).formula(&shards.formula)
     };
     if cpus == 0 {
         return Finding::new(&COUNT, Verdict::Unknown);
@@ -103,7 +104,7 @@ fn count(allowed: &[usize], goal: &Goal, demand: &Demand) -> Finding {
     }
     if needed > cpus {
         return finding(too_small(goal))
-            .wanted(format!("{needed} for shards"))
+            .wanted(or_more(needed))
             .remedy("A host with more CPUs, or the calls spread over several hosts.");
     }
     finding(Verdict::Good)
@@ -178,7 +179,7 @@ fn idle(facts: &Facts) -> Option<Finding> {
         return Some(finding(Verdict::Good));
     }
     Some(finding(Verdict::Better).remedy(format!(
-        "It costs power, so it is yours to decide, and lasts until the next boot: cpupower idle-set -D {EXIT_LATENCY_MAX_US}"
+        "It costs power, so it is yours to decide. It lasts until the next boot.\ncpupower idle-set -D {EXIT_LATENCY_MAX_US}"
     )))
 }
 

@@ -1,7 +1,9 @@
 //! What the process may take: files, locked memory, CPU time, memory.
 
+use super::sysctl::or_more;
 use super::{
-    CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, has_capability, is_server, too_small,
+    CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN, counted, has_capability, is_server,
+    too_small,
 };
 use crate::amount;
 use crate::change::Target;
@@ -82,7 +84,7 @@ fn open_files(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     };
     let finding = |verdict| {
         let finding = Finding::new(&OPEN_FILES, verdict).found(limit(soft, u64::to_string));
-        finding.wanted(need.value.to_string()).formula(&need.formula)
+        finding.wanted(or_more(need.value)).formula(&need.formula)
     };
     if soft >= need.value {
         return finding(Verdict::Good);
@@ -98,7 +100,7 @@ fn locked_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     };
     let finding = |verdict, found| {
         let finding = Finding::new(&LOCKED_MEMORY, verdict).found(found);
-        finding.wanted(amount::bytes(need.value)).formula(&need.formula)
+        finding.wanted(or_more(amount::bytes(need.value))).formula(&need.formula)
     };
     let found = limit(soft, |bytes| amount::bytes(*bytes));
     if soft >= need.value {
@@ -173,7 +175,7 @@ fn cgroup_cpu(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     let found = format!("{} CPUs", (quota * 100.0).round() / 100.0);
     let finding = |verdict| {
         let finding = Finding::new(&CGROUP_CPU, verdict).found(&*found);
-        finding.wanted(format!("{shards} CPUs or no limit")).formula(&demand.shards.formula)
+        finding.wanted(or_more(counted(shards as usize, "CPU"))).formula(&demand.shards.formula)
     };
     if quota >= shards as f64 {
         return finding(Verdict::Good);
@@ -197,7 +199,7 @@ fn cgroup_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     });
     let verdict = if max >= need { Verdict::Good } else { too_small(goal) };
     let finding = Finding::new(&CGROUP_MEMORY, verdict).found(amount::bytes(max));
-    let finding = finding.wanted(amount::bytes(need)).formula(formula);
+    let finding = finding.wanted(or_more(amount::bytes(need))).formula(formula);
     if verdict == Verdict::Good {
         return finding;
     }
@@ -214,7 +216,7 @@ fn host_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     let need = &demand.memory_bytes;
     let verdict = if memory >= need.value { Verdict::Good } else { too_small(goal) };
     let finding = Finding::new(&HOST_MEMORY, verdict).found(amount::bytes(memory));
-    let finding = finding.wanted(amount::bytes(need.value)).formula(&need.formula);
+    let finding = finding.wanted(or_more(amount::bytes(need.value))).formula(&need.formula);
     if verdict == Verdict::Good {
         return finding;
     }

@@ -2,10 +2,11 @@
 //!
 //! Interfaces without a device of their own (bridges, veth) have none of this and are passed over.
 
+use super::sysctl::or_more;
 use super::{counted, too_small};
 use crate::amount::{self, grouped};
 use crate::change::{NicParameter, Target};
-use crate::demand::{Demand, Goal};
+use crate::demand::{Demand, Goal, Sized};
 use crate::facts::{Facts, Nic};
 use crate::finding::{Finding, Verdict};
 use crate::setting::Setting;
@@ -81,6 +82,8 @@ const RX_USECS: std::ops::RangeInclusive<u64> = 20..=100;
 const RX_USECS_WANTED: u64 = 50;
 /// Frames each second.
 const FRAMES: u64 = 30;
+/// As for receiving.
+const RING_MIN: u64 = 1_024;
 /// The kernel's default.
 const TX_QUEUE_LEN_MIN: u64 = 1_000;
 /// More than a second of waiting at a gigabit.
@@ -102,8 +105,8 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
         }
         // Before the rings, which each queue has.
         of_card.extend(channels(nic, facts, demand));
-        of_card.extend(ring(&RX_RING, nic, nic.rx_ring, demand));
-        of_card.extend(ring(&TX_RING, nic, nic.tx_ring, demand));
+        of_card.extend(rx_ring(nic, demand));
+        of_card.extend(tx_ring(nic, demand));
         of_card.extend(coalescing(nic));
         of_card.extend(tx_queue_len(nic, facts, demand));
         of_card.push(rx_lost(nic));
@@ -131,7 +134,7 @@ fn speed(nic: &Nic, fastest: Option<u64>, goal: &Goal, demand: &Demand) -> Findi
     let Some(mbps) = nic.speed_mbps else {
         let finding =
             Finding::new(&SPEED, Verdict::Note).found(format!("{driver}, speed not told"));
-        return finding.wanted(amount::bit_rate(need.value)).formula(&need.formula);
+        return finding.wanted(or_more(amount::bit_rate(need.value))).formula(&need.formula);
     };
     let fits = |mbps: u64| need.value <= mbps.saturating_mul(1_000_000) / 100 * SPEED_PERCENT;
     let verdict = match fits(mbps) {
@@ -142,7 +145,7 @@ fn speed(nic: &Nic, fastest: Option<u64>, goal: &Goal, demand: &Demand) -> Findi
     };
     let speed = amount::bit_rate(mbps.saturating_mul(1_000_000));
     let finding = Finding::new(&SPEED, verdict).found(format!("{speed}, {driver}"));
-    let finding = finding.wanted(amount::bit_rate(need.value)).formula(&need.formula);
+    let finding = finding.wanted(or_more(amount::bit_rate(need.value))).formula(&need.formula);
     if verdict <= Verdict::Note {
         return finding;
     }
@@ -157,28 +160,47 @@ fn no_ethtool(error: &str) -> Finding {
     finding
 }
 
+fn rx_ring(nic: &Nic, demand: &Demand) -> Option<Finding> {
+    ring(&RX_RING, NicParameter::RxRing, nic, nic.rx_ring?, &demand.ring_descriptors)
+}
+
+fn tx_ring(nic: &Nic, demand: &Demand) -> Option<Finding> {
+    let value = burst(nic, demand).max(RING_MIN).next_power_of_two();
+    let formula = format!("{value} = {}, at least {}", burst_words(nic, demand), grouped(RING_MIN));
+    ring(&TX_RING, NicParameter::TxRing, nic, nic.tx_ring?, &Sized { value, formula })
+}
+
 fn ring(
     setting: &'static Setting,
+    parameter: NicParameter,
     nic: &Nic,
-    ring: Option<(u64, u64)>,
-    demand: &Demand,
+    (current, most): (u64, u64),
+    need: &Sized,
 ) -> Option<Finding> {
-    let (current, most) = ring?;
-    let need = &demand.ring_descriptors;
     let wanted = need.value.min(most);
     let finding = |verdict| {
         let finding = Finding::new(setting, verdict).found(format!("{current} of {most}"));
-        finding.wanted(wanted.to_string()).formula(&need.formula)
+        finding.wanted(or_more(wanted)).formula(&need.formula)
     };
     if current >= wanted {
         return Some(finding(Verdict::Good));
     }
-    let is_rx = std::ptr::eq(setting, &RX_RING);
-    let parameter = if is_rx { NicParameter::RxRing } else { NicParameter::TxRing };
     let target = Target::Nic { interface: nic.name.clone(), parameter };
-    let finding =
-        finding(Verdict::Better).change(target, Some(current.to_string()), wanted.to_string());
+    let from = Some(current.to_string());
+    let finding = finding(Verdict::Better).change(target, from, wanted.to_string());
     Some(finding.remedy("Many cards stop for a moment while rings change: do it without calls."))
+}
+
+/// Packets of a frame to all its receivers, in each send queue.
+fn burst(nic: &Nic, demand: &Demand) -> u64 {
+    let queues = nic.tx_queues.len().max(1) as u64;
+    (demand.packets_out_per_s.value / FRAMES / queues).min(TX_QUEUE_LEN_MAX)
+}
+
+fn burst_words(nic: &Nic, demand: &Demand) -> String {
+    let queues = counted(nic.tx_queues.len().max(1), "queue");
+    let packets = grouped(demand.packets_out_per_s.value);
+    format!("the power of two from {packets} packets/s out / {FRAMES} frames / {queues} up")
 }
 
 fn channels(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
@@ -193,8 +215,7 @@ fn channels(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
     let cpus = counted(facts.cpus.len(), "CPU");
     Some(
         finding(Verdict::Better)
-            .wanted(wanted.to_string())
-            .formula(format!("{wanted} = the least of {shards} shards, {cpus} and the card's {most}"))
+            .wanted(or_more(wanted)).formula(format!("{wanted} = the least of {shards} shards, {cpus} and the card's {most}"))
             .change(target, Some(current.to_string()), wanted.to_string())
             .remedy("Many cards stop for a moment while queues change: do it without calls. Interrupts are looked at by the next check."),
     )
@@ -235,20 +256,14 @@ fn tx_queue_len(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
         let found = format!("{current}, not used by {qdisc}");
         return Some(Finding::new(&TX_QUEUE_LEN, Verdict::Good).found(found));
     }
-    let queues = nic.tx_queues.len().max(1) as u64;
-    let burst = demand.packets_out_per_s.value / FRAMES / queues;
-    let wanted = burst.clamp(TX_QUEUE_LEN_MIN, TX_QUEUE_LEN_MAX);
+    let wanted = burst(nic, demand).max(TX_QUEUE_LEN_MIN);
     if current >= wanted {
-        return Some(finding(Verdict::Good).wanted(wanted.to_string()));
+        return Some(finding(Verdict::Good).wanted(or_more(wanted)));
     }
     let wanted = wanted.next_power_of_two();
     let path = format!("/sys/class/net/{}/tx_queue_len", nic.name);
-    let formula = format!(
-        "{wanted} = the power of two from {} packets/s out / {FRAMES} frames / {} up",
-        grouped(demand.packets_out_per_s.value),
-        counted(queues as usize, "queue")
-    );
-    let finding = finding(Verdict::Better).wanted(wanted.to_string()).formula(formula);
+    let formula = format!("{wanted} = {}", burst_words(nic, demand));
+    let finding = finding(Verdict::Better).wanted(or_more(wanted)).formula(formula);
     Some(finding.change(Target::File { path }, Some(current.to_string()), wanted.to_string()))
 }
 

@@ -137,26 +137,27 @@ const BUDGET_MIN: u64 = 300;
 const BUDGET_USECS_MIN: u64 = 2_000;
 const ACCEPT_BACKLOG: u64 = 1_024;
 const PAGE: u64 = 4_096;
+/// What the kernel shows where nothing bounds.
+const NO_BOUND: u64 = i64::MAX as u64;
+/// Each network namespace has its own of these (net/core/sysctl_net_core.c); the others below net.core are the host's.
+const PER_NAMESPACE: [&str; 2] = ["net.core.somaxconn", "net.core.optmem_max"];
 
 /// Looks at them.
 pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
-    let plain =
-        |setting, least, below| at_least(facts, setting, least, below, |number| number.to_string());
-    let buffer = |setting, need: &Sized| {
-        let below = if is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN) {
-            // The server passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
-            Verdict::Better
-        } else {
-            Verdict::Wrong
-        };
+    let plain = |setting, least, below| at_least(facts, setting, least, below, in_digits);
+    // A server with this capability passes the bound by SO_RCVBUFFORCE and SO_SNDBUFFORCE.
+    let passes = is_server(facts, goal) && has_capability(facts, CAP_NET_ADMIN);
+    let buffer = |setting: &'static Setting, least: &Sized, need: &Sized| {
+        let loses = sysctl_number(facts, setting.key).is_some_and(|there| there < least.value);
+        let below = if loses && !passes { Verdict::Wrong } else { Verdict::Better };
         at_least(facts, setting, need.value, below, in_bytes).formula(&need.formula)
     };
     vec![
-        buffer(&RMEM_MAX, &demand.receive_buffer_bytes),
-        buffer(&WMEM_MAX, &demand.send_buffer_bytes),
+        buffer(&RMEM_MAX, &demand.receive_buffer_least_bytes, &demand.receive_buffer_bytes),
+        buffer(&WMEM_MAX, &demand.send_buffer_least_bytes, &demand.send_buffer_bytes),
         note(facts, &RMEM_DEFAULT),
         at_least(facts, &OPTMEM_MAX, OPTMEM_ADVICE, Verdict::Better, in_bytes),
-        udp_mem(facts, &demand.udp_memory_bytes),
+        udp_mem(facts, demand),
         plain(&BACKLOG, demand.backlog_packets.value, Verdict::Better)
             .formula(&demand.backlog_packets.formula),
         plain(&BUDGET, BUDGET_MIN, Verdict::Better),
@@ -183,10 +184,11 @@ pub(super) fn at_least(
     match sysctl_number(facts, setting.key) {
         None => unknown(facts, setting),
         Some(there) if there >= least => {
-            Finding::new(setting, Verdict::Good).found(words(there)).wanted(words(least))
+            Finding::new(setting, Verdict::Good).found(words(there)).wanted(or_more(words(least)))
         }
         Some(there) => {
-            let finding = Finding::new(setting, below).found(words(there)).wanted(words(least));
+            let finding = Finding::new(setting, below).found(words(there));
+            let finding = finding.wanted(or_more(words(least)));
             set(finding, facts, least.to_string())
         }
     }
@@ -210,28 +212,32 @@ fn note(facts: &Facts, setting: &'static Setting) -> Finding {
     }
 }
 
-fn udp_mem(facts: &Facts, need: &Sized) -> Finding {
+fn udp_mem(facts: &Facts, demand: &Demand) -> Finding {
     let text = facts.sysctls.get(UDP_MEM.key).map_or("", String::as_str);
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [min, pressure, max] = numbers[..] else {
         return unknown(facts, &UDP_MEM);
     };
+    let need = &demand.udp_memory_bytes;
     let pages = need.value.div_ceil(PAGE);
-    let wanted = [pages, pressure.max(pages / 3 * 4), max.max(pages.saturating_mul(2))];
+    let wanted = [pages, pressure.max(pages + pages / 3), max.max(pages.saturating_mul(2))];
+    // The least buffers of all shards, full, doubled as the kernel does.
+    let least = demand.receive_buffer_least_bytes.value.saturating_mul(2 * demand.shards.value);
+    let below = if min < least / PAGE { Verdict::Wrong } else { Verdict::Better };
     let formula = format!("{pages} pages of 4 KiB: {}", need.formula);
     let finding = |verdict| {
-        let words = format!("{pages} or more first");
+        let words = format!("≥ {pages} first");
         Finding::new(&UDP_MEM, verdict).found(text).wanted(words).formula(formula)
     };
     if min >= pages {
         return finding(Verdict::Good);
     }
     if facts.memory_bytes.is_some_and(|memory| need.value > memory / 2) {
-        return finding(Verdict::Wrong).remedy(
+        return finding(below).remedy(
             "Full buffers would take more than half of the host's memory: add memory, or set engine.socket_buffer_bytes or engine.shards lower.",
         );
     }
-    set(finding(Verdict::Wrong), facts, wanted.map(|pages| pages.to_string()).join(" "))
+    set(finding(below), facts, wanted.map(|pages| pages.to_string()).join(" "))
 }
 
 /// `finding` with the change to `value`, or where it is the host's to set, with the command for there.
@@ -240,6 +246,11 @@ fn set(finding: Finding, facts: &Facts, value: String) -> Finding {
     let target = Target::Sysctl { name: key.to_owned() };
     if is_ours(facts, key) {
         return finding.change(target, facts.sysctls.get(key).cloned(), value);
+    }
+    if PER_NAMESPACE.contains(&key) {
+        return finding.remedy(format!(
+            "Where the container is started: docker run --sysctl {key}={value}, or securityContext.sysctls in Kubernetes."
+        ));
     }
     let command = target.command(&value);
     finding.remedy(format!("On the host, since it cannot be set in here: {command}"))
@@ -256,13 +267,22 @@ fn unknown(facts: &Facts, setting: &'static Setting) -> Finding {
 
 /// Whether a setting can be expected to take a write from here: those of the host's network are read-only in other network namespaces.
 fn is_ours(facts: &Facts, key: &str) -> bool {
-    // Each network namespace has its own of these (net/core/sysctl_net_core.c).
-    let own = ["net.core.somaxconn", "net.core.optmem_max"].contains(&key);
+    let own = PER_NAMESPACE.contains(&key);
     match (facts.network_namespace, facts.container.is_some()) {
         (Some(false), false) => own || !key.starts_with("net."),
         (Some(true), _) | (None, false) => true,
         (Some(false) | None, true) => false,
     }
+}
+
+/// As a bound from below.
+pub(super) fn or_more(words: impl std::fmt::Display) -> String {
+    format!("≥ {words}")
+}
+
+/// As it is, but for what stands for no bound.
+pub(super) fn in_digits(number: u64) -> String {
+    if number >= NO_BOUND { "no limit".to_owned() } else { number.to_string() }
 }
 
 fn in_bytes(number: u64) -> String {

@@ -28,7 +28,7 @@ fn no_line_is_longer_than_the_width() {
 #[test]
 fn every_finding_is_a_row_and_every_wrong_one_is_explained() {
     for report in reports() {
-        let text = render(&report, 300);
+        let text = render(&report, 500);
         for finding in &report.findings {
             let is_row = |line: &&str| {
                 line.starts_with(&format!("  {} ", name(finding)))

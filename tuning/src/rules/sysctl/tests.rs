@@ -35,7 +35,7 @@ fn values_below_the_need_are_raised_and_those_above_stay() {
         ("net.core.netdev_max_backlog", Verdict::Good, None),
         ("net.core.busy_read", Verdict::Better, Some("0")),
         ("net.core.somaxconn", Verdict::Better, Some("1024")),
-        ("net.ipv4.udp_mem", Verdict::Wrong, Some("16384 21844 9000000")),
+        ("net.ipv4.udp_mem", Verdict::Wrong, Some("16384 21845 9000000")),
         ("fs.nr_open", Verdict::Good, None),
     ] {
         let finding = of(&findings, key);
@@ -44,11 +44,30 @@ fn values_below_the_need_are_raised_and_those_above_stay() {
     }
     let rmem = of(&findings, "net.core.rmem_max");
     assert_eq!(rmem.found.as_deref(), Some("212992 (208 KiB)"));
-    assert_eq!(rmem.wanted.as_deref(), Some("16777216 (16 MiB)"));
+    assert_eq!(rmem.wanted.as_deref(), Some("≥ 16777216 (16 MiB)"));
     assert!(rmem.formula.as_ref().unwrap().starts_with("16777216 = "));
     assert_eq!(rmem.changes[0].from.as_deref(), Some("212992"));
     assert_eq!(rmem.changes[0].command(), "sysctl -w net.core.rmem_max=16777216");
     assert_eq!(of(&findings, "net.core.busy_poll").verdict, Verdict::Unknown);
+}
+
+#[test]
+fn what_the_load_needs_is_needed_and_what_is_above_it_is_advice() {
+    // The default load on two shards needs 2.3 MiB to receive and 3.9 MiB to send.
+    let between = [
+        ("net.core.rmem_max", "3000000"),
+        ("net.core.wmem_max", "3000000"),
+        ("net.ipv4.udp_mem", "3000 4000 6000"),
+    ];
+    let findings = look(&facts(&between), &Goal::default());
+    for (key, verdict) in [
+        ("net.core.rmem_max", Verdict::Better),
+        ("net.core.wmem_max", Verdict::Wrong),
+        ("net.ipv4.udp_mem", Verdict::Better),
+    ] {
+        let finding = of(&findings, key);
+        assert_eq!((finding.verdict, finding.changes.len()), (verdict, 1), "{key}");
+    }
 }
 
 #[test]
