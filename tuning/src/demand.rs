@@ -133,6 +133,15 @@ const BACKLOG_MIN: u64 = 1_000;
 /// Full packets that 10 Gbit/s bring in a millisecond, about.
 const RING_MIN: u64 = 1_024;
 
+/// Shards of one server (`ShardId::MAX_SHARDS` of the engine).
+pub const SHARDS_MAX: u64 = 1_024;
+/// Descriptors of a ring, packets in a backlog.
+const PACKETS_MAX: u64 = 65_536;
+/// The kernel's default of fs.nr_open.
+const OPEN_FILES_MAX: u64 = 1 << 20;
+/// Over a gigabyte of the kernel's memory.
+const CONNTRACK_MAX: u64 = 4 << 20;
+
 /// A shard's io_uring: 64 submissions and 1,024 completions take 24 KiB, 256 provided buffers 4 KiB of entries.
 const URING_BYTES: u64 = 28 << 10;
 /// A session with its WebSocket in a call of a thousand, the dearest that was measured (docs/benchmarks.md).
@@ -216,7 +225,7 @@ impl Demand {
                 let formula = format!("configured; the load needs {}", needed.formula);
                 sized(configured.max(1).into(), formula)
             }
-            None => traffic.shards(),
+            None => most(SHARDS_MAX, "the most of one server", traffic.shards()),
         };
         let cores = u128::from(shards.value);
         let sessions = narrow(traffic.sessions);
@@ -281,11 +290,15 @@ impl Demand {
                 &stall,
                 "about what 10 Gbit/s bring in a millisecond",
             ),
-            open_files: sized(
-                u128::from(power_of_two(traffic.sessions.saturating_mul(2) + 16 * cores + 1_024)),
-                format!(
-                    "the power of two from 2 × {} sessions (WebSocket, media over TCP) + 16 × {cores} shards + 1,024 up",
-                    group(traffic.sessions)
+            open_files: most(
+                OPEN_FILES_MAX,
+                "the kernel's default of fs.nr_open",
+                sized(
+                    u128::from(power_of_two(traffic.sessions * 2 + 16 * cores + 1_024)),
+                    format!(
+                        "the power of two from 2 × {} sessions (WebSocket, media over TCP) + 16 × {cores} shards + 1,024 up",
+                        group(traffic.sessions)
+                    ),
                 ),
             ),
             locked_memory_bytes: sized(
@@ -295,11 +308,15 @@ impl Demand {
                 ),
             ),
             memory_bytes: memory(load, sessions, shards.value),
-            conntrack_entries: sized(
-                traffic.sessions * 5 + 1_024,
-                format!(
-                    "{} sessions × (4 paths that ICE tries + 1 for signalling) + 1,024",
-                    group(traffic.sessions)
+            conntrack_entries: most(
+                CONNTRACK_MAX,
+                "above which leaving the media port out of tracking is the better way",
+                sized(
+                    traffic.sessions * 5 + 1_024,
+                    format!(
+                        "{} sessions × (4 paths that ICE tries + 1 for signalling) + 1,024",
+                        group(traffic.sessions)
+                    ),
                 ),
             ),
             shards,
@@ -393,7 +410,16 @@ fn sum_of_shapes(load: &Load) -> String {
 /// The power of two from `packets` up, or `least`, which is what the sentence says of it.
 fn at_least(least: u64, packets: u128, how: &str, what: &str) -> Sized {
     let value = if packets <= u128::from(least) { least } else { power_of_two(packets) };
-    sized(value.into(), format!("{how} is {}; at least {}, {what}", group(packets), grouped(least)))
+    let how = format!("{how} is {}; at least {}, {what}", group(packets), grouped(least));
+    most(PACKETS_MAX, "the most that is advised", sized(value.into(), how))
+}
+
+/// What is asked for, or `bound`, which is what the sentence says of it: a load beyond any host asks for no absurd settings.
+fn most(bound: u64, what: &str, needed: Sized) -> Sized {
+    if needed.value <= bound {
+        return needed;
+    }
+    sized(bound.into(), format!("{what}; the load needs {}", needed.formula))
 }
 
 fn sized(value: u128, how: String) -> Sized {

@@ -79,3 +79,26 @@ fn every_formula_begins_with_its_value() {
         }
     }
 }
+
+#[test]
+fn a_load_beyond_any_host_asks_for_no_absurd_settings() {
+    let demand = demand("100x100000 100000u 100000 screens 100000 cameras");
+    assert!(
+        demand
+            .shards
+            .formula
+            .starts_with("1024 = the most of one server; the load needs 1657159429 = (")
+    );
+    let bounded = [
+        (&demand.shards, 1_024),
+        (&demand.receive_buffer_bytes, 1 << 30),
+        (&demand.backlog_packets, 65_536),
+        (&demand.ring_descriptors, 65_536),
+        (&demand.open_files, 1 << 20),
+        (&demand.conntrack_entries, 4 << 20),
+    ];
+    for (sized, most) in bounded {
+        assert!(sized.value <= most, "{}", sized.formula);
+    }
+    assert_eq!(demand.sessions.value, 10_000_000);
+}

@@ -182,7 +182,7 @@ fn cgroup_cpu(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     }
     // Shards that were configured run, whatever the load; else their number follows the quota, and the load may be too much.
     let verdict = if goal.shards.is_some() { Verdict::Wrong } else { too_small(goal) };
-    let needed = shards.max(demand::shards_needed(&goal.load));
+    let needed = shards.max(demand::shards_needed(&goal.load).min(demand::SHARDS_MAX));
     finding(verdict).remedy(format!(
         "systemctl set-property sluice CPUQuota={}%   # docker: --cpus={needed}; Kubernetes: no limits.cpu, or {needed}",
         needed.saturating_mul(100)
