@@ -66,8 +66,9 @@ impl Columns {
         let setting = name.min(key.max(room * 2 / 5)).min(room / 2);
         let room = room - setting;
         let (found, wanted) = (widest(&|f| of_text(&f.found)), widest(&|f| of_text(&f.wanted)));
-        let wanted_most =
-            wanted.max("wanted".len()).min((room / 2).max(room.saturating_sub(found)));
+        // A bound with its bytes in brackets just fits beside the longest keys in 80 columns.
+        let share = (room * 11 / 20).max(room.saturating_sub(found));
+        let wanted_most = wanted.max("wanted".len()).min(share);
         let found = found.max("found".len()).min(room - wanted_most);
         Self { setting, found, wanted: wanted_most }
     }

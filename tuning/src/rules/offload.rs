@@ -23,7 +23,7 @@ static TX_UDP_SEGMENTATION: Setting = Setting {
 };
 
 static GENERIC_SEGMENTATION: Setting = Setting {
-    key: "nic.generic_segmentation_offload",
+    key: "nic.gso",
     why: "TCP hands the kernel large pieces. It matters to media over TCP and to WebSockets; runs of UDP are cut late either way, without a \
           measurable difference (6.18, veth).",
     source: "Linux, Documentation/networking/segmentation-offloads.rst",
@@ -31,7 +31,7 @@ static GENERIC_SEGMENTATION: Setting = Setting {
 };
 
 static GENERIC_RECEIVE: Setting = Setting {
-    key: "nic.generic_receive_offload",
+    key: "nic.gro",
     why: "The kernel joins packets of one sender that come back to back; media sockets take them joined (UDP_GRO), which costs a tenth for each.",
     source: "Linux, Documentation/networking/segmentation-offloads.rst; udp(7), UDP_GRO; engine/src/io/socket.rs",
     effect: "Receiving video costs more for each packet.",
