@@ -83,7 +83,8 @@ pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Appli
         NoLock::Refused(refusal) => refusal.into(),
     })?;
     let found = State::read(host).map_err(ApplyError::State)?;
-    let state = found.clone().unwrap_or_else(|| State::empty(host, options.now_unix_s));
+    let mut state = found.clone().unwrap_or_else(|| State::empty(host, options.now_unix_s));
+    state.forget_unreached(host);
     let mut run =
         Run { host, found, state, undo: Vec::new(), steps: Vec::new(), ahead: HashMap::new() };
     if let Err(refusal) = run.make(changes, options) {
@@ -101,6 +102,7 @@ pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Appli
 pub fn preview(host: &Host, changes: &[Change], options: &Options) -> Result<Applied, ApplyError> {
     let found = State::read(host).map_err(ApplyError::State)?;
     let mut state = found.unwrap_or_else(|| State::empty(host, options.now_unix_s));
+    state.forget_unreached(host);
     let mut applied = Applied::default();
     for change in &values(changes) {
         let from = change.target.read(host).ok();
@@ -295,26 +297,30 @@ fn needs_persist(changes: &[Change], state: &State) -> Vec<Change> {
     changes.iter().filter(is_missing).cloned().collect()
 }
 
-/// Writes a value and returns what is there then.
-pub(crate) fn set(host: &Host, target: &Target, to: &str) -> Result<String, Refusal> {
-    let written = target.write(host, to);
-    let found = target.read(host);
-    match (written, found) {
-        // What is there counts, not the words: `ethtool` calls it an error to be asked for what is so already.
-        (_, Ok(found)) if target.meets(&found, to) => Ok(found),
-        (Err(error), _) | (Ok(()), Err(error)) => Err(Refusal::of_target(target, Some(to), &error)),
-        (Ok(()), Ok(found)) => Err(Refusal::of_value(target, to, &found)),
-    }
+/// Writes a value and returns what is there then, which a card may have rounded up.
+fn set(host: &Host, target: &Target, to: &str) -> Result<String, Refusal> {
+    ask(host, target, to, Target::meets)
 }
 
-/// Likewise for a value that was there and is to come back, if it is not there already.
+/// Puts back a value that was there, if it is not there already.
 pub(crate) fn set_exactly(host: &Host, target: &Target, to: &str) -> Result<(), Refusal> {
     if target.read(host).is_ok_and(|found| target.same(&found, to)) {
         return Ok(());
     }
+    ask(host, target, to, Target::same).map(drop)
+}
+
+fn ask(
+    host: &Host,
+    target: &Target,
+    to: &str,
+    is_it: fn(&Target, &str, &str) -> bool,
+) -> Result<String, Refusal> {
     let written = target.write(host, to);
-    match (written, target.read(host)) {
-        (_, Ok(found)) if target.same(&found, to) => Ok(()),
+    let found = target.read(host);
+    match (written, found) {
+        // What is there counts, not the words: `ethtool` calls it an error to be asked for what is so already.
+        (_, Ok(found)) if is_it(target, &found, to) => Ok(found),
         (Err(error), _) | (Ok(()), Err(error)) => Err(Refusal::of_target(target, Some(to), &error)),
         (Ok(()), Ok(found)) => Err(Refusal::of_value(target, to, &found)),
     }

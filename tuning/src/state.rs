@@ -225,6 +225,14 @@ impl State {
         self.files.push(SavedFile { path, before, after, replaced, folders_made });
     }
 
+    /// Forgets what a run that was cut off was about to change, and did not.
+    pub(crate) fn forget_unreached(&mut self, host: &Host) {
+        let is_as_before = |entry: &Entry| {
+            entry.target.read(host).is_ok_and(|now| entry.target.same(&now, &entry.before))
+        };
+        self.entries.retain(|entry| entry.replaced.is_none() || !is_as_before(entry));
+    }
+
     /// The run is over: each value is what should come after.
     pub(crate) fn settle(&mut self, host: &Host) {
         self.boot_id = boot_id(host);

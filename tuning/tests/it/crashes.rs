@@ -2,6 +2,7 @@
 
 use sluice_tuning::apply::{ApplyError, apply};
 use sluice_tuning::change::{Change, NicParameter};
+use sluice_tuning::persist::SYSCTL_FILE;
 use sluice_tuning::restore::restore;
 use sluice_tuning::testing::Tree;
 
@@ -109,6 +110,21 @@ fn a_run_after_one_that_was_cut_off_finishes_it() {
             return;
         }
     }
+}
+
+#[test]
+fn what_a_run_that_was_cut_off_had_not_reached_is_not_persisted() {
+    let tree = tree();
+    let before = others(&tree);
+    // It lives until what was there is saved.
+    let host = tree.host().dying_after(3);
+    apply(&host, &plan()[..1], &for_good()).unwrap_err();
+    assert!(tree.text(STATE).contains("net.core.rmem_max"));
+    apply(&tree.host(), &plan()[1..2], &for_good()).unwrap();
+    let file = tree.text(SYSCTL_FILE);
+    assert!(file.contains("wmem_max") && !file.contains("rmem_max"), "{file}");
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
 }
 
 #[test]
