@@ -111,6 +111,7 @@ const CONNTRACK_MAX: u64 = 4 << 20;
 
 /// A shard's io_uring: 64 submissions and 1,024 completions take 24 KiB, 256 provided buffers 4 KiB of entries.
 const URING_BYTES: u64 = 28 << 10;
+
 impl Demand {
     /// What `goal` needs of the host with these `facts`.
     pub fn of(goal: &Goal, _facts: &Facts) -> Self {
