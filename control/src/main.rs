@@ -17,7 +17,7 @@ use sluice_control::media_plane::MediaPlane;
 use sluice_control::rtcd::service::Rtcd;
 use sluice_control::service::{DrainCause, Service, report_channels};
 use sluice_control::store::Store;
-use sluice_control::{addresses, command_line, logging};
+use sluice_control::{addresses, command_line, doctor, logging};
 use sluice_engine::io::pin;
 use sluice_engine::shard::handle::Engine;
 use sluice_tuning::demand::Goal;
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
     let result = match matches.subcommand() {
         Some(("serve", arguments)) => serve(arguments, as_rtcd),
         Some(("config", arguments)) => config(arguments).map(|()| ExitCode::SUCCESS),
+        Some(("doctor", arguments)) => Ok(doctor::run(arguments)),
         _ => Ok(ExitCode::SUCCESS),
     };
     match result {
@@ -134,6 +135,7 @@ fn command() -> Command {
         )
         .subcommand(serve)
         .subcommand(config)
+        .subcommand(doctor::command())
 }
 
 fn config(arguments: &ArgMatches) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! The command `sluice`.
 
+mod doctor;
+
 use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;

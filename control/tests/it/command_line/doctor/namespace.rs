@@ -1,0 +1,92 @@
+//! Hosts on this machine: network namespaces without a name, in a user namespace of their own, so that no privilege is needed. They
+//! go with the process that holds them.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Output, Stdio};
+
+/// One host.
+pub(super) struct Host {
+    holder: Child,
+}
+
+const HOLD: &str = "ip link set lo up && echo up && exec cat";
+
+impl Host {
+    /// A host of its own.
+    pub(super) fn new() -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net", "sh", "-c", HOLD]);
+        Self::held_by(unshare)
+    }
+
+    /// A host beside this one, `10.9.0.1` here and `10.9.0.2` there.
+    pub(super) fn neighbour(&self) -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "sh", "-c", HOLD]);
+        let other = Self::held_by(self.within(unshare));
+        let pid = other.holder.id();
+        self.run(&format!("ip link add here type veth peer name there netns {pid}"));
+        self.run("ip addr add 10.9.0.1/24 dev here && ip link set here up");
+        other.run("ip addr add 10.9.0.2/24 dev there && ip link set there up");
+        other
+    }
+
+    fn held_by(mut command: Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().expect("unshare and nsenter are of util-linux");
+        let mut said = [0; 3];
+        let read = holder.stdout.take().expect("it is piped").read_exact(&mut said);
+        assert!(
+            read.is_ok() && &said == b"up\n",
+            "no network namespace could be made: this test needs `ip` (iproute2) and a kernel that lets \
+             this user make user and network namespaces (as root, or kernel.unprivileged_userns_clone=1)"
+        );
+        Self { holder }
+    }
+
+    /// The same command on this host.
+    pub(super) fn within(&self, command: Command) -> Command {
+        let mut entering = Command::new("nsenter");
+        entering
+            .args(["--target", &self.holder.id().to_string()])
+            .args(["--user", "--net", "--preserve-credentials", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => entering.env(name, value),
+                None => entering.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            entering.current_dir(folder);
+        }
+        entering
+    }
+
+    /// Runs a line of shell, which must succeed.
+    pub(super) fn run(&self, line: &str) -> Output {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]);
+        let output = self.within(shell).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "`{line}` (of iproute2 or nftables) failed: {said}");
+        output
+    }
+
+    /// Lets nothing in for a port.
+    pub(super) fn drop_incoming(&self, rule: &str) {
+        self.run(
+            "nft add table inet filter && \
+             nft 'add chain inet filter input { type filter hook input priority 0; }'",
+        );
+        self.run(&format!("nft add rule inet filter input {rule} drop"));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
