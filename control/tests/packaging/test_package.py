@@ -127,11 +127,24 @@ def test_the_package_brings_programs_unit_and_documents(package: Path) -> None:
     files = {row[5].removeprefix("."): (row[0], row[1]) for row in rows if not row[0].startswith("d")}
     for program in ("sluice", "sluice-tune", "sluice-bench"):
         assert files[f"/usr/bin/{program}"] == ("-rwxr-xr-x", "0/0"), program
-    documents = [f"docs/{name.name}" for name in (ROOT / "docs").glob("*.md")]
+    documents = [f"/usr/share/doc/sluice/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
     assert len(documents) > 5, "there are documents"
-    for path in [UNIT, CONFIG] + [f"/usr/share/doc/sluice/{Path(name).name}" for name in documents]:
+    for path in [UNIT, CONFIG, *documents]:
         assert files[path] == ("-rw-r--r--", "0/0"), path
     assert "/usr/share/doc/sluice/copyright" in files
+
+
+def test_links_of_the_documents_lead_to_documents(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path)], check=True)
+    pages = list((tmp_path / "usr/share/doc/sluice").rglob("*.md"))
+    links = [
+        (page.name, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert len(pages) > 10, "there are documents"
+    assert links == []
 
 
 def test_every_line_of_the_configuration_is_right(sandbox: Sandbox) -> None:
