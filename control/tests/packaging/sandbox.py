@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-# /run and /tmp of the host are not in it, so that no maintainer script finds the host's systemd; /proc can be read alone, so that none
-# changes a setting of the kernel.
+# /run and /tmp of the host are not in it, so that no maintainer script finds the host's systemd.
+# /proc can be read alone, so that none changes a setting of the kernel.
 SET_UP = """
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
@@ -27,9 +27,11 @@ class SandboxError(Exception):
 
 def allowed() -> bool:
     """Whether this user may mount file systems in a namespace of its own."""
-    return os.geteuid() == 0 and subprocess.run(
-        ["unshare", "--mount", "true"], stderr=subprocess.DEVNULL
-    ).returncode == 0
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode
+        == 0
+    )
 
 
 class Sandbox:
@@ -79,7 +81,13 @@ class Sandbox:
     def changed(self) -> set[str]:
         """All files, links and directories that were written and are there."""
         upper = subprocess.run(
-            ["nsenter", f"--target={self._holder.pid}", "--mount", "find", str(self._folder / "upper")]
+            [
+                "nsenter",
+                f"--target={self._holder.pid}",
+                "--mount",
+                "find",
+                str(self._folder / "upper"),
+            ]
             # What was deleted is a character device in the layer.
             + ["-mindepth", "1", "-not", "-type", "c", "-printf", "/%P\\n"],
             stdout=subprocess.PIPE,

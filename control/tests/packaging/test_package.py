@@ -73,7 +73,11 @@ def field(package: Path, name: str) -> str:
 def served(sandbox: Sandbox, log: Path) -> Iterator[str]:
     """The installed server with the installed configuration; only its addresses are others. Yields its URL."""
     url, media = f"{HOST}:{free_port(HOST)}", free_port(HOST)
-    addresses = [f"--listen-address={url}", f"--ice-address-udp={HOST}", f"--ice-address-tcp={HOST}"]
+    addresses = [
+        f"--listen-address={url}",
+        f"--ice-address-udp={HOST}",
+        f"--ice-address-tcp={HOST}",
+    ]
     ports = [f"--ice-port-udp={media}", f"--ice-port-tcp={media}"]
     with open(log, "wb") as output:
         server = subprocess.Popen(
@@ -114,7 +118,10 @@ def test_the_package_says_what_it_needs_and_what_is_the_operators(package: Path)
     assert "libc6" in field(package, "Depends")
     assert "ethtool" in field(package, "Recommends")
     conffiles = subprocess.run(
-        ["dpkg-deb", "--info", str(package), "conffiles"], stdout=subprocess.PIPE, text=True, check=True
+        ["dpkg-deb", "--info", str(package), "conffiles"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     assert conffiles.stdout.split() == [CONFIG]
 
@@ -124,7 +131,9 @@ def test_the_package_brings_programs_unit_and_documents(package: Path) -> None:
         ["dpkg-deb", "--contents", str(package)], stdout=subprocess.PIPE, text=True, check=True
     )
     rows = [line.split() for line in listed.stdout.splitlines()]
-    files = {row[5].removeprefix("."): (row[0], row[1]) for row in rows if not row[0].startswith("d")}
+    files = {
+        row[5].removeprefix("."): (row[0], row[1]) for row in rows if not row[0].startswith("d")
+    }
     for program in ("sluice", "sluice-tune", "sluice-bench"):
         assert files[f"/usr/bin/{program}"] == ("-rwxr-xr-x", "0/0"), program
     documents = [f"/usr/share/doc/sluice/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
@@ -151,7 +160,7 @@ def test_every_line_of_the_configuration_is_right(sandbox: Sandbox) -> None:
     sandbox.run("dpkg", "-i", "/sluice.deb")
     assert sandbox.run("sluice", "config", "--check", CONFIG) == f"{CONFIG} is right\n"
     text = sandbox.run("cat", CONFIG)
-    offered = re.sub(r'^#(\w+ = )', r"\1", text, flags=re.MULTILINE)
+    offered = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)
     assert offered != text, "some settings are only offered"
     sandbox.put(offered, "/offered.toml")
     # An unknown key would be named before that.
@@ -181,7 +190,9 @@ def test_systemd_takes_the_unit_and_finds_it_well_shut(sandbox: Sandbox) -> None
 def test_the_unit_waits_longer_than_calls_may_go_on(sandbox: Sandbox) -> None:
     sandbox.run("dpkg", "-i", "/sluice.deb")
     patience = re.search(r"^TimeoutStopSec=(.*)$", sandbox.run("cat", UNIT), re.MULTILINE)[1]
-    patience_us = int(re.search(r"μs: (\d+)", sandbox.run("systemd-analyze", "timespan", patience))[1])
+    patience_us = int(
+        re.search(r"μs: (\d+)", sandbox.run("systemd-analyze", "timespan", patience))[1]
+    )
     defaults = tomllib.loads(sandbox.run("sluice", "config", "--print-default"))
     assert patience_us > defaults["node"]["drain_timeout"] * 1_000_000
 
@@ -197,7 +208,9 @@ def test_an_upgrade_keeps_the_operators_configuration(sandbox: Sandbox) -> None:
 def test_removing_leaves_the_configuration_and_purging_leaves_nothing(sandbox: Sandbox) -> None:
     before = sandbox.changed()
     sandbox.run("dpkg", "-i", "/sluice.deb")
-    assert sandbox.run("find", "/etc/systemd", "-name", "sluice.service").count("\n") == 1, "enabled"
+    assert sandbox.run("find", "/etc/systemd", "-name", "sluice.service").count("\n") == 1, (
+        "enabled"
+    )
     # What a server under systemd and sluice-tune leave behind.
     for kind in ("lib", "log"):
         sandbox.run("mkdir", "-p", f"/var/{kind}/private/sluice")
