@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(600)
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 HOST = "127.0.0.1"
+NAME = "sluice-sfu"
 CONFIG = "/etc/sluice/config.toml"
 UNIT = "/usr/lib/systemd/system/sluice.service"
 # The unit's user exists only under systemd.
@@ -56,7 +57,7 @@ def sandbox(package: Path, tmp_path: Path) -> Iterator[Sandbox]:
         pytest.skip("installing a package beside this system takes root and leave to mount")
     box = Sandbox(tmp_path)
     try:
-        box.try_to("dpkg", "--purge", "sluice")
+        box.try_to("dpkg", "--purge", NAME, "sluice")
         box.put(package.read_bytes(), "/sluice.deb")
         yield box
     finally:
@@ -113,10 +114,11 @@ def is_ready(url: str) -> bool:
 
 
 def test_the_package_says_what_it_needs_and_what_is_the_operators(package: Path) -> None:
-    assert field(package, "Package") == "sluice"
+    assert field(package, "Package") == NAME
     assert field(package, "Version").startswith(VERSION)
     assert "libc6" in field(package, "Depends")
     assert "ethtool" in field(package, "Recommends")
+    assert field(package, "Conflicts") == "sluice", "Debian's own, with a program of the same name"
     conffiles = subprocess.run(
         ["dpkg-deb", "--info", str(package), "conffiles"],
         stdout=subprocess.PIPE,
@@ -136,16 +138,18 @@ def test_the_package_brings_programs_unit_and_documents(package: Path) -> None:
     }
     for program in ("sluice", "sluice-tune", "sluice-bench"):
         assert files[f"/usr/bin/{program}"] == ("-rwxr-xr-x", "0/0"), program
-    documents = [f"/usr/share/doc/sluice/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
+    documents = [
+        f"/usr/share/doc/sluice-sfu/docs/{page.name}" for page in (ROOT / "docs").glob("*.md")
+    ]
     assert len(documents) > 5, "there are documents"
     for path in [UNIT, CONFIG, *documents]:
         assert files[path] == ("-rw-r--r--", "0/0"), path
-    assert "/usr/share/doc/sluice/copyright" in files
+    assert "/usr/share/doc/sluice-sfu/copyright" in files
 
 
 def test_links_of_the_documents_lead_to_documents(package: Path, tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--extract", str(package), str(tmp_path)], check=True)
-    pages = list((tmp_path / "usr/share/doc/sluice").rglob("*.md"))
+    pages = list((tmp_path / "usr/share/doc/sluice-sfu").rglob("*.md"))
     links = [
         (page.name, target)
         for page in pages
@@ -220,11 +224,11 @@ def test_removing_leaves_the_configuration_and_purging_leaves_nothing(sandbox: S
     sandbox.put("net.core.rmem_max = 16777216\n", "/etc/sysctl.d/90-sluice.conf")
     sandbox.put("[Service]\n", "/etc/systemd/system/sluice.service.d/90-tuning.conf")
 
-    sandbox.run("dpkg", "--remove", "sluice")
+    sandbox.run("dpkg", "--remove", NAME)
     assert sandbox.try_to("sluice", "--version").returncode != 0
     assert "listen_address" in sandbox.run("cat", CONFIG)
 
-    sandbox.run("dpkg", "--purge", "sluice")
+    sandbox.run("dpkg", "--purge", NAME)
     left = {path for path in sandbox.changed() - before if "sluice" in path}
     assert left == set()
 
@@ -232,5 +236,5 @@ def test_removing_leaves_the_configuration_and_purging_leaves_nothing(sandbox: S
 def test_what_an_operator_added_survives_a_purge(sandbox: Sandbox) -> None:
     sandbox.run("dpkg", "-i", "/sluice.deb")
     sandbox.put("mine\n", "/etc/sluice/notes")
-    sandbox.run("dpkg", "--purge", "sluice")
+    sandbox.run("dpkg", "--purge", NAME)
     assert sandbox.run("cat", "/etc/sluice/notes") == "mine\n"
