@@ -16,6 +16,9 @@ pub struct Measure {
 /// Share of a core's time.
 type Part = fn(&CoreUse) -> f64;
 
+/// One of the kernel's counters.
+type Counter = fn(&UdpCounters) -> u64;
+
 const MIB: f64 = (1 << 20) as f64;
 const KIB: f64 = 1_024.0;
 
@@ -150,7 +153,7 @@ fn count(value: u64) -> Option<f64> {
 }
 
 /// By how much a counter of the kernel grew.
-fn kernel(run: &RunResult, of: fn(&UdpCounters) -> u64) -> Option<f64> {
+fn kernel(run: &RunResult, of: Counter) -> Option<f64> {
     count(run.kernel?.grown(of))
 }
 
@@ -217,7 +220,7 @@ pub fn counters(groups: &[Group<'_>]) -> Option<Table> {
 
 /// The kernel's counters before and after each valid run, and by whom the difference was dropped. `None` when none is known.
 pub fn kernel_counters(groups: &[Group<'_>]) -> Option<Table> {
-    let counters: [(&str, fn(&UdpCounters) -> u64); 5] = [
+    let counters: [(&str, Counter); 5] = [
         ("RcvbufErrors", |of| of.rcvbuf_errors),
         ("SndbufErrors", |of| of.sndbuf_errors),
         ("InErrors", |of| of.in_errors),
