@@ -16,8 +16,8 @@ use crate::scenario::Scenario;
 /// When and in which sizes packets are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Pace {
-    frame: Cut,
-    keyframe: Cut,
+    frame: FrameCut,
+    keyframe: FrameCut,
     /// Time between two frames.
     interval: Duration,
     /// Ticks of the RTP clock between two frames.
@@ -28,7 +28,7 @@ struct Pace {
 
 /// The packets of a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Cut {
+struct FrameCut {
     /// Payload bytes of each.
     sizes: Vec<usize>,
     /// Time from one to the next.
@@ -72,7 +72,7 @@ impl Pace {
     fn audio(scenario: &Scenario) -> Self {
         let audio = scenario.audio;
         let size = (audio.rate_bps / 8 / audio.packets_per_second) as usize;
-        let cut = Cut { sizes: vec![size], gap: Duration::ZERO };
+        let cut = FrameCut { sizes: vec![size], gap: Duration::ZERO };
         Self {
             frame: cut.clone(),
             keyframe: cut,
@@ -85,7 +85,7 @@ impl Pace {
     fn screen(scenario: &Scenario, rate_bps: u32) -> Self {
         let screen = scenario.screen;
         let spread = Duration::from_millis(screen.spread_ms.into());
-        let cut = |sizes: Vec<usize>| Cut { gap: spread / sizes.len() as u32, sizes };
+        let cut = |sizes: Vec<usize>| FrameCut { gap: spread / sizes.len() as u32, sizes };
         Self {
             frame: cut(screen.packets(rate_bps)),
             keyframe: cut(screen.keyframe_packets(rate_bps)),
@@ -200,7 +200,7 @@ impl Publication {
     }
 
     /// How the frame in work is cut. Of one that has not begun only the first packet counts, which has no gap before it.
-    fn cut(&self) -> &Cut {
+    fn cut(&self) -> &FrameCut {
         if self.is_keyframe { &self.pace.keyframe } else { &self.pace.frame }
     }
 

@@ -220,7 +220,7 @@ pub struct KernelCounters {
 /// Counters of UDP in the server's network namespace since it was made, IPv4 and IPv6 together, under the names of /proc/net/snmp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct UdpCounters {
-    /// Datagrams that could not be delivered for any reason but a port that nobody has; those below are among them.
+    /// Datagrams that could not be delivered for any reason but a port that nobody has; the next and `mem_errors` are among them.
     pub in_errors: u64,
     /// Datagrams that found the receive buffer of their socket full.
     pub rcvbuf_errors: u64,

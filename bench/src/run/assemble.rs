@@ -55,7 +55,8 @@ pub fn finish(
     result.kernel = first.kernel.zip(last.kernel).map(|(before, after)| KernelCounters {
         before,
         after,
-        is_shared: options.pid.is_some_and(probe::is_in_our_namespace),
+        is_shared: options.workers.is_empty()
+            && options.pid.is_some_and(probe::is_in_our_namespace),
     });
     result.loss.server_drops = last.metrics.drops_since(&first.metrics);
     let merged = |of: fn(&Window) -> &Histogram| {
