@@ -72,6 +72,12 @@ fn hold_against_expectation(result: &mut RunResult) {
             (net.core.rmem_max, and engine.socket_buffer_bytes where the server is Sluice)"
         );
     }
+    let unsent = result.kernel.map_or(0, |kernel| kernel.grown(|of| of.sndbuf_errors));
+    if unsent > 0 {
+        text += &format!(
+            "; {unsent} sends found the send buffer or the queue of the device full (net.core.wmem_max, txqueuelen)"
+        );
+    }
     let backlog = result.kernel.map_or(0, |kernel| kernel.grown(|of| of.backlog_dropped));
     if backlog > 0 {
         text += &format!(
@@ -214,11 +220,11 @@ mod tests {
 
         let mut missed = expecting(0.0, 0.02);
         missed.loss.server_sockets = 3;
-        let after = UdpCounters { backlog_dropped: 4, ..UdpCounters::default() };
+        let after = UdpCounters { sndbuf_errors: 5, backlog_dropped: 4, ..UdpCounters::default() };
         missed.kernel = Some(KernelCounters { after, ..KernelCounters::default() });
         judge(&mut missed, Vec::new());
         assert_eq!((missed.as_expected, missed.valid), (Some(false), true));
-        for words in ["20 of 1000", "no room for 3 datagrams", "4 packets found"] {
+        for words in ["20 of 1000", "no room for 3 datagrams", "5 sends found", "4 packets found"] {
             assert!(missed.problems[0].contains(words), "{:?}", missed.problems);
         }
 
