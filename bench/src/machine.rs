@@ -10,8 +10,18 @@ use std::{fs, io};
 use crate::result::Machine;
 
 /// What describes UDP's way through the kernel and the card; `udp_*` below `net/ipv4` is added as found.
-const CORE_SYSCTLS: [&str; 6] =
-    ["rmem_max", "rmem_default", "wmem_max", "wmem_default", "optmem_max", "netdev_max_backlog"];
+const CORE_SYSCTLS: [&str; 10] = [
+    "rmem_max",
+    "rmem_default",
+    "wmem_max",
+    "wmem_default",
+    "optmem_max",
+    "netdev_max_backlog",
+    "netdev_budget",
+    "netdev_budget_usecs",
+    "busy_poll",
+    "busy_read",
+];
 
 /// Features of `ethtool -k` that change what a UDP packet costs.
 const OFFLOADS: [&str; 10] = [

@@ -182,5 +182,32 @@ fn sentence(finding: &Finding) -> String {
         None => commands.join("; "),
     };
     let key = finding.setting.key;
-    format!("{key}{subject} is {found}, wanted is {wanted}: {} {remedy}", finding.setting.effect)
+    format!(
+        "{key}{subject} is {found}, wanted is {wanted}: {} To mend it: {remedy}",
+        finding.setting.effect
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_tuning::testing::Tree;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_command_that_mends_it() {
+        let tree = Tree::stock_vm();
+        tree.write("proc/self/status", "CapEff:\t0000000000000000\n");
+        let goal = Goal { socket_buffer_bytes: Some(0), ..Goal::default() };
+        let tuning = HostTuning::new(TuneMode::Check, goal, tree.host());
+        let look = tuning.look().unwrap();
+        let wrong = look.report.findings.iter().filter(|f| f.verdict == Verdict::Wrong);
+        let sentences: Vec<_> = wrong.map(sentence).collect();
+        let begin = "net.core.rmem_max is 212992 (208 KiB), wanted is ";
+        let end = "To mend it: sysctl -w net.core.rmem_max=16777216";
+        assert!(
+            sentences.iter().any(|s| s.starts_with(begin) && s.ends_with(end)),
+            "{sentences:?}"
+        );
+    }
 }

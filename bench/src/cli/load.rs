@@ -113,6 +113,12 @@ impl LoadArguments {
                 scenario.name, calls.unmuted, calls.screens
             ));
         }
+        if target.api == TargetApi::Rtcd && calls.screens > 1 {
+            return Err(format!(
+                "by rtcd's API one of a call shares its screen, and in {} {} do; use the sluice API",
+                scenario.name, calls.screens
+            ));
+        }
         if target.api != TargetApi::Rtcd && !scenario.has_media() {
             return Err(format!(
                 "nobody sends in {}: only by rtcd's API do clients connect before there is anything to receive",

@@ -97,7 +97,8 @@ pub struct CapacityArguments {
     json: Option<PathBuf>,
 }
 
-/// Runs once, shows and writes the result; fails when it is not the server's or only part of what was asked for.
+/// Runs once, shows and writes the result; fails when it is not the server's, only part of what was asked for, or not what the
+/// scenario expects.
 pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
     stop::listen();
     let load = &arguments.load;
@@ -116,7 +117,8 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode, String> {
         write(path, &reports::html(slice::from_ref(&result), &[]))?;
     }
     println!("{}", reports::markdown(slice::from_ref(&result), &[]));
-    let is_good = result.valid && result.complete && !result.partial;
+    let is_met = result.as_expected != Some(false);
+    let is_good = result.valid && result.complete && is_met && !result.partial;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

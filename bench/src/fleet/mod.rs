@@ -222,6 +222,7 @@ impl Fleet {
 
     /// Puts the publications of a client, or only its audio, on the timetable.
     fn resume(&mut self, socket: usize, now: Instant, only_audio: bool) {
+        let ntp = self.ntp(now);
         let Some(peer) = &mut self.peers[socket] else { return };
         if !self.is_publishing || peer.stage != Stage::Joined {
             return;
@@ -236,7 +237,10 @@ impl Fleet {
             if phase.0 != Some(publication.source) {
                 phase = (Some(publication.source), self.rng.f64());
             }
-            publication.resume(now, phase.1);
+            match self.assignment.scenario.screen.in_step && publication.is_video() {
+                true => publication.resume_in_step(now, ntp),
+                false => publication.resume(now, phase.1),
+            }
             self.due.push(Reverse((publication.next_due(), socket as u16, at as u8)));
         }
     }

@@ -16,16 +16,23 @@ use crate::scenario::Scenario;
 /// When and in which sizes packets are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Pace {
-    /// Payload bytes of the packets of a frame.
-    sizes: Vec<usize>,
+    frame: FrameCut,
+    keyframe: FrameCut,
     /// Time between two frames.
     interval: Duration,
-    /// Time between two packets of a frame.
-    gap: Duration,
     /// Ticks of the RTP clock between two frames.
     ticks: u32,
     /// Frames from one key frame to the next; none of audio.
     keyframe_frames: Option<u64>,
+}
+
+/// The packets of a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct FrameCut {
+    /// Payload bytes of each.
+    sizes: Vec<usize>,
+    /// Time from one to the next.
+    gap: Duration,
 }
 
 /// One stream, as it was negotiated.
@@ -61,16 +68,15 @@ const LATE: Duration = Duration::from_millis(1);
 /// Packets that can be sent again: more than a second of a screen.
 const HISTORY_PACKETS: usize = 512;
 
-/// Seconds between two key frames.
-const KEYFRAME_S: u64 = 2;
-
 impl Pace {
     fn audio(scenario: &Scenario) -> Self {
         let audio = scenario.audio;
+        let size = (audio.rate_bps / 8 / audio.packets_per_second) as usize;
+        let cut = FrameCut { sizes: vec![size], gap: Duration::ZERO };
         Self {
-            sizes: vec![(audio.rate_bps / 8 / audio.packets_per_second) as usize],
+            frame: cut.clone(),
+            keyframe: cut,
             interval: Duration::from_secs(1) / audio.packets_per_second,
-            gap: Duration::ZERO,
             ticks: 48_000 / audio.packets_per_second,
             keyframe_frames: None,
         }
@@ -78,13 +84,14 @@ impl Pace {
 
     fn screen(scenario: &Scenario, rate_bps: u32) -> Self {
         let screen = scenario.screen;
-        let sizes = screen.packets(rate_bps);
+        let spread = Duration::from_millis(screen.spread_ms.into());
+        let cut = |sizes: Vec<usize>| FrameCut { gap: spread / sizes.len() as u32, sizes };
         Self {
+            frame: cut(screen.packets(rate_bps)),
+            keyframe: cut(screen.keyframe_packets(rate_bps)),
             interval: Duration::from_secs(1) / screen.frame_rate,
-            gap: Duration::from_millis(screen.spread_ms.into()) / sizes.len() as u32,
             ticks: 90_000 / screen.frame_rate,
-            keyframe_frames: Some(u64::from(screen.frame_rate) * KEYFRAME_S),
-            sizes,
+            keyframe_frames: Some(screen.keyframe_frames().into()),
         }
     }
 }
@@ -171,6 +178,17 @@ impl Publication {
         self.frame_at = next;
     }
 
+    /// Goes on with the next frame by the wall clock, which shows `ntp` at `now`: streams of one frame rate are in step, on all
+    /// workers.
+    pub fn resume_in_step(&mut self, now: Instant, ntp: NtpTime) {
+        let interval = self.pace.interval.as_nanos() as u64;
+        let wall = ntp.nanos_since(NtpTime(0)).unsigned_abs();
+        self.part = 0;
+        // A clock that was set back takes no frame back.
+        self.frame = self.frame.max(wall / interval + 1);
+        self.frame_at = now + Duration::from_nanos(interval - wall % interval);
+    }
+
     /// Whether some packets of a frame are sent and others are not.
     pub fn is_within_frame(&self) -> bool {
         self.part != 0
@@ -178,7 +196,12 @@ impl Publication {
 
     /// When the next packet is due.
     pub fn next_due(&self) -> Instant {
-        self.frame_at + self.pace.gap * self.part as u32
+        self.frame_at + self.cut().gap * self.part as u32
+    }
+
+    /// How the frame in work is cut. Of one that has not begun only the first packet counts, which has no gap before it.
+    fn cut(&self) -> &FrameCut {
+        if self.is_keyframe { &self.pace.keyframe } else { &self.pace.frame }
     }
 
     /// Writes the next packet in the clear, stamped with the wall clock's `ntp` at `now`; returns its index and length.
@@ -194,7 +217,7 @@ impl Publication {
             let regular = self.pace.keyframe_frames.is_some_and(|n| self.frame.is_multiple_of(n));
             self.is_keyframe = std::mem::take(&mut self.keyframe_wanted) || regular;
         }
-        let is_last = self.part + 1 == self.pace.sizes.len();
+        let is_last = self.part + 1 == self.cut().sizes.len();
         let index = ExtSeqNum(self.sent);
         let extensions_at = 12;
         let extensions_len = self.write_extensions(transport_seq, &mut out[extensions_at..]);
@@ -209,7 +232,7 @@ impl Publication {
         };
         write_fixed_header(out, &header);
         let at = extensions_at + extensions_len;
-        let len = self.pace.sizes[self.part];
+        let len = self.cut().sizes[self.part];
         let head = match self.is_video() {
             true => Head::Vp8 { starts_frame: self.part == 0, is_keyframe: self.is_keyframe },
             false => Head::Opus,
@@ -351,6 +374,66 @@ mod tests {
     }
 
     #[test]
+    fn a_key_frame_is_longer_and_takes_as_long() {
+        let text = "[screen]\nrate_bps = 96_000\nframe_rate = 10\nspread_ms = 12\n\
+            keyframe_times = 4\nkeyframe_s = 1";
+        let mut video = publications(text, Source::Screen, &[(7, None)]).remove(0);
+        video.resume(at(0), 0.0);
+        let mut out = [0; 1_500];
+        let mut packets = Vec::new();
+        while video.frame < 11 {
+            let (due, frame) = (video.next_due(), video.frame);
+            let (_, len) = video.write_packet(due, NtpTime(1), 0, &mut out);
+            let view = RtpView::parse(&out[..len]).unwrap();
+            let millis = due.since(at(0)).as_millis() as u64;
+            packets.push((frame, millis, view.payload().len(), view.header().marker));
+        }
+        let keyframe = |frame: u64| {
+            let parts =
+                [0, 2, 4, 7, 9].map(|millis| (frame, frame * 100 + millis, 960, millis == 9));
+            parts.to_vec()
+        };
+        let others = (1..10).flat_map(|frame| {
+            [(frame, frame * 100, 600, false), (frame, frame * 100 + 6, 600, true)]
+        });
+        let expected: Vec<_> = keyframe(0).into_iter().chain(others).chain(keyframe(10)).collect();
+        assert_eq!(packets, expected);
+        video.want_keyframe();
+        let sent = video.sent();
+        while video.frame < 12 {
+            video.write_packet(video.next_due(), NtpTime(1), 0, &mut out);
+        }
+        assert_eq!(video.sent() - sent, 5, "somebody asked for it");
+    }
+
+    #[test]
+    fn streams_in_step_begin_their_key_frames_together_whenever_they_began() {
+        let text = "[screen]\nrate_bps = 96_000\nframe_rate = 10\nkeyframe_s = 1\nin_step = true";
+        let began = |millis: i64| {
+            let mut video = publications(text, Source::Screen, &[(7, None)]).remove(0);
+            let ntp = NtpTime::from_unix(1_800_000_000, 0).offset_nanos(millis * 1_000_000);
+            video.resume_in_step(at(millis as u64), ntp);
+            let mut out = [0; 1_500];
+            let mut next = || {
+                let due = video.next_due();
+                let (_, len) = video.write_packet(due, NtpTime(1), 0, &mut out);
+                let view = RtpView::parse(&out[..len]).unwrap();
+                let is_keyframe = stamp::begins_keyframe(view.payload());
+                (is_keyframe, due, view.header().timestamp)
+            };
+            assert!(next().0, "nobody has seen any of it");
+            std::iter::repeat_with(next).find(|(is_keyframe, ..)| *is_keyframe).unwrap()
+        };
+        let (_, due, timestamp) = began(10);
+        for millis in [0, 55, 299] {
+            let (_, other, of) = began(millis);
+            let apart = due.since(other).max(other.since(due));
+            assert!(apart < Duration::from_micros(1), "{apart:?} at {millis}");
+            assert_eq!(of, timestamp, "one clock counts the frames");
+        }
+    }
+
+    #[test]
     fn layers_are_named_from_low_to_high_and_carry_their_rid() {
         let text = "[screen]\nlow_rate_bps = 300000";
         let layers = [(7, Some("l")), (8, Some("h"))];
@@ -359,7 +442,7 @@ mod tests {
             both.iter().map(|p| (p.ssrc.0, p.stream)).collect::<Vec<_>>(),
             [(7, 41), (8, 40)]
         );
-        let rates: Vec<usize> = both.iter().map(|p| p.pace.sizes.iter().sum()).collect();
+        let rates: Vec<usize> = both.iter().map(|p| p.pace.frame.sizes.iter().sum()).collect();
         assert_eq!(rates, [300_000 / 8 / 30, 1_600_000 / 8 / 30]);
         let mut out = [0; 1_500];
         let (_, len) = both[0].write_packet(at(1), NtpTime(9), 0x0102, &mut out);

@@ -69,6 +69,12 @@ pub fn kinds(scenario: &Scenario) -> Result<Vec<Kind>, String> {
         if screen.low_rate_bps > 0 {
             return Err(format!("which layers of {} are sent is a server's choice", scenario.name));
         }
+        if screen.keyframe_times > 1 || screen.in_step {
+            return Err(format!(
+                "frames of {} are in step, or some are longer: this floor has neither",
+                scenario.name
+            ));
+        }
         let sizes = screen.packets(screen.rate_bps);
         kinds.push(Kind {
             is_video: true,
@@ -315,6 +321,12 @@ mod tests {
         assert!(refusal(alone).contains("nothing to anybody"));
         let layers = "calls = { calls = 1, participants = 2, screens = 1 }\nscreen = { low_rate_bps = 300000 }";
         assert!(refusal(layers).contains("layers"));
+        for key in ["keyframe_times = 2", "in_step = true"] {
+            let text = format!(
+                "calls = {{ calls = 1, participants = 2, screens = 1 }}\nscreen = {{ {key} }}"
+            );
+            assert!(refusal(&text).contains("neither"), "{key}");
+        }
         let kinds = mixed();
         let streams = streams(&kinds, 10_000);
         let refusal = bursts(&kinds, &streams, None, 10 * SECOND, 1).unwrap_err();

@@ -3,12 +3,14 @@
 mod cpu;
 mod metrics;
 mod sockets;
+mod udp;
 
 use std::fs;
 
 pub use cpu::{Core, CpuSample, schedstat};
 pub use metrics::Metrics;
 pub use sockets::{listener, process_socket_drops, socket_drops};
+pub use udp::is_in_our_namespace;
 
 /// The server's resident memory, bytes.
 ///

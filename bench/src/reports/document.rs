@@ -170,12 +170,19 @@ fn warnings(runs: &[RunResult]) -> Vec<Block> {
         if run.disturbed {
             item("disturbed: other programs had a part in its figures", true);
         }
+        if run.as_expected == Some(false) {
+            item("it does not show what the scenario expects", true);
+        }
         run.problems.iter().for_each(|problem| item(problem, false));
     }
     let mut blocks = Vec::new();
     let graves = [
         (runs.iter().any(|run| run.partial), "Some of this is partial: a run was stopped early."),
         (runs.iter().any(|run| !run.valid), "Some runs are not valid; their figures are left out."),
+        (
+            runs.iter().any(|run| run.as_expected == Some(false)),
+            "Some runs do not show what their scenario expects.",
+        ),
     ];
     let graves = graves.into_iter().filter(|(is_so, _)| *is_so);
     blocks.extend(graves.map(|(_, text)| Block::Warning(text.to_owned())));
@@ -211,6 +218,7 @@ fn scenario(section: &Section<'_>) -> Vec<Block> {
     let more = [
         ("Threads", measures::threads(groups)),
         ("Cores of the machine", measures::cores(groups)),
+        ("Counters of the kernel, before and after", measures::kernel_counters(groups)),
         ("Counters that grew", measures::counters(groups)),
     ];
     for (title, table) in more {

@@ -131,6 +131,9 @@ mod tests {
             ["lost, packets", "9"],
             ["dropped by the server's sockets", "4"],
             ["dropped by the generator's sockets", "1"],
+            ["RcvbufErrors in the server's namespace", "5"],
+            ["SndbufErrors there", "0"],
+            ["dropped by the backlogs of all cores", "0"],
             ["dropped by the impairment relay", "2"],
             ["publishers' packets the server missed", "3"],
             ["gaps receivers saw", "8"],
@@ -216,6 +219,27 @@ mod tests {
         assert!(text.contains("- run 2 (smoke, a (sluice)): the generator used 0.95 of a core"));
         let head = "| **a (sluice) (2 of 3 runs valid, 1 partial, 1 disturbed)** |";
         assert!(text.contains(head), "{text}");
+    }
+
+    #[test]
+    fn the_kernel_s_counters_stand_there_before_and_after_with_whose_they_are() {
+        let mut runs = [sample::run("smoke", "a"), sample::run("smoke", "a")];
+        runs[1].kernel.as_mut().unwrap().is_shared = false;
+        let table = rows(&markdown(&runs, &[]), "| server | run |");
+        let figures = ["90 to 95", "7", "100 to 111", "3 to 9", "40"];
+        for (row, run, generator) in [(2, "1", "1"), (3, "2", "counted elsewhere")] {
+            let expected = ["a (sluice)", run].into_iter().chain(figures).chain(["4", generator]);
+            assert_eq!(table[row], expected.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_run_that_does_not_show_what_is_expected_is_named() {
+        let mut run = sample::run("smoke", "a");
+        run.as_expected = Some(false);
+        let text = markdown(&[run], &[]);
+        assert!(text.contains("**Some runs do not show what their scenario expects.**"), "{text}");
+        assert!(text.contains("- **run 1 (smoke, a (sluice)): it does not show what"), "{text}");
     }
 
     #[test]

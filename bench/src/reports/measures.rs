@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Table;
 use super::group::Group;
-use crate::result::{CoreUse, Distribution, RunResult};
+use crate::result::{CoreUse, Distribution, RunResult, UdpCounters};
 
 /// A line of the table: what it says with its unit, its decimals, and the value, absent when nothing of the kind was measured.
 pub struct Measure {
@@ -15,6 +15,9 @@ pub struct Measure {
 
 /// Share of a core's time.
 type Part = fn(&CoreUse) -> f64;
+
+/// One of the kernel's counters.
+type Counter = fn(&UdpCounters) -> u64;
 
 const MIB: f64 = (1 << 20) as f64;
 const KIB: f64 = 1_024.0;
@@ -59,6 +62,9 @@ pub const MEASURES: &[Measure] = &[
     measure("lost, packets", 0, |run| count(run.loss.lost)),
     measure("dropped by the server's sockets", 0, |run| count(run.loss.server_sockets)),
     measure("dropped by the generator's sockets", 0, |run| count(run.loss.generator_sockets)),
+    measure("RcvbufErrors in the server's namespace", 0, |run| kernel(run, |of| of.rcvbuf_errors)),
+    measure("SndbufErrors there", 0, |run| kernel(run, |of| of.sndbuf_errors)),
+    measure("dropped by the backlogs of all cores", 0, |run| kernel(run, |of| of.backlog_dropped)),
     measure("dropped by the impairment relay", 0, |run| count(run.loss.relay)),
     measure("publishers' packets the server missed", 0, |run| count(run.loss.upstream)),
     measure("gaps receivers saw", 0, |run| count(run.loss.gaps)),
@@ -146,6 +152,11 @@ fn count(value: u64) -> Option<f64> {
     Some(value as f64)
 }
 
+/// By how much a counter of the kernel grew.
+fn kernel(run: &RunResult, of: Counter) -> Option<f64> {
+    count(run.kernel?.grown(of))
+}
+
 fn per_second(run: &RunResult, value: u64) -> Option<f64> {
     share_of_time(run, value as f64)
 }
@@ -205,6 +216,39 @@ pub fn counters(groups: &[Group<'_>]) -> Option<Table> {
     let mut head = head(groups);
     head[0] = "counter of the server".to_owned();
     (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: grave(groups) })
+}
+
+/// The kernel's counters before and after each valid run, and by whom the difference was dropped. `None` when none is known.
+pub fn kernel_counters(groups: &[Group<'_>]) -> Option<Table> {
+    let counters: [(&str, Counter); 5] = [
+        ("RcvbufErrors", |of| of.rcvbuf_errors),
+        ("SndbufErrors", |of| of.sndbuf_errors),
+        ("InErrors", |of| of.in_errors),
+        ("MemErrors", |of| of.mem_errors),
+        ("backlogs", |of| of.backlog_dropped),
+    ];
+    let mut rows = Vec::new();
+    for group in groups {
+        for (at, run) in group.valid.iter().enumerate() {
+            let Some(kernel) = &run.kernel else { continue };
+            let cells = counters.map(|(_, of)| {
+                let (before, after) = (of(&kernel.before), of(&kernel.after));
+                if before == after { before.to_string() } else { format!("{before} to {after}") }
+            });
+            let generator = match kernel.is_shared {
+                true => run.loss.generator_sockets.to_string(),
+                false => "counted elsewhere".to_owned(),
+            };
+            let sockets = [run.loss.server_sockets.to_string(), generator];
+            let names = [group.label.clone(), (at + 1).to_string()];
+            rows.push(names.into_iter().chain(cells).chain(sockets).collect());
+        }
+    }
+    let names = counters.map(|(name, _)| name);
+    let head = ["server", "run"].into_iter().chain(names);
+    let head = head.chain(["of them the server's sockets", "the generator's sockets"]);
+    let head = head.map(str::to_owned).collect();
+    (!rows.is_empty()).then_some(Table { head, rows, text_columns: 1, grave: Vec::new() })
 }
 
 /// How the machine's cores spent their time, per cent: median over the runs, a line for each core. `None` when not known.

@@ -44,6 +44,7 @@ pub fn run(scenario: &str, label: &str) -> RunResult {
             damaged: 0,
         },
         loss: loss(),
+        kernel: Some(kernel()),
         latency_us: distribution(482.0, 1_199.0, 2_400.0, 4_195.0),
         jitter_us: distribution(110.0, 410.0, 700.0, 900.0),
         clock_error_us: distribution(5.0, 20.0, 50.0, 70.0),
@@ -202,6 +203,18 @@ fn loss() -> Loss {
         late: 7,
         sessions_closed: 5,
     }
+}
+
+fn kernel() -> KernelCounters {
+    let before = UdpCounters {
+        in_errors: 100,
+        rcvbuf_errors: 90,
+        sndbuf_errors: 7,
+        mem_errors: 3,
+        backlog_dropped: 40,
+    };
+    let after = UdpCounters { in_errors: 111, rcvbuf_errors: 95, mem_errors: 9, ..before };
+    KernelCounters { before, after, is_shared: true }
 }
 
 /// 10,000 values between a fifth of the median and the greatest.

@@ -35,6 +35,9 @@ pub struct RunResult {
     pub complete: bool,
     /// Other programs had a part in them.
     pub disturbed: bool,
+    /// Whether it showed what its scenario expects; absent when that expects nothing, or the run does not say.
+    #[serde(default)]
+    pub as_expected: Option<bool>,
     /// All that was wrong, for people.
     pub problems: Vec<String>,
     pub scenario: Option<Scenario>,
@@ -48,6 +51,9 @@ pub struct RunResult {
     pub generator: GeneratorUse,
     pub traffic: Traffic,
     pub loss: Loss,
+    /// What the kernel counted of UDP meanwhile; absent for a server on another host.
+    #[serde(default)]
+    pub kernel: Option<KernelCounters>,
     /// From the publisher's send call until the packet reached the receiver's socket, microseconds.
     pub latency_us: Distribution,
     /// RFC 3550 §6.4.1 interarrival jitter of each received stream at the end, microseconds.
@@ -199,6 +205,38 @@ pub struct Loss {
     pub late: u64,
     /// Sessions that ended by themselves.
     pub sessions_closed: u64,
+}
+
+/// The kernel's own counters at both ends of the measurement: what they grew by was dropped by somebody's socket, or before any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct KernelCounters {
+    pub before: UdpCounters,
+    pub after: UdpCounters,
+    /// The generator's sockets count in the server's network namespace, too, as they do on loopback. Whose a drop was, the
+    /// sockets' own counters say: [`Loss::server_sockets`] and [`Loss::generator_sockets`].
+    pub is_shared: bool,
+}
+
+/// Counters of UDP in the server's network namespace since it was made, IPv4 and IPv6 together, under the names of /proc/net/snmp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UdpCounters {
+    /// Datagrams that could not be delivered for any reason but a port that nobody has; the next and `mem_errors` are among them.
+    pub in_errors: u64,
+    /// Datagrams that found the receive buffer of their socket full.
+    pub rcvbuf_errors: u64,
+    /// Sends that found the send buffer of their socket, or the queue of the device, full.
+    pub sndbuf_errors: u64,
+    /// Datagrams that would have taken all UDP sockets over `net.ipv4.udp_mem`.
+    pub mem_errors: u64,
+    /// Packets of any kind that found the backlog of a core full, in all namespaces: second column of /proc/net/softnet_stat.
+    pub backlog_dropped: u64,
+}
+
+impl KernelCounters {
+    /// By how much a counter grew.
+    pub fn grown(&self, of: fn(&UdpCounters) -> u64) -> u64 {
+        of(&self.after).saturating_sub(of(&self.before))
+    }
 }
 
 /// Video at the receivers during the measurement.

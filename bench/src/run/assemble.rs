@@ -7,8 +7,10 @@ use sluice_engine::clock;
 
 use super::{Look, RunOptions, expect};
 use crate::histogram::Histogram;
-use crate::probe::Core;
-use crate::result::{CoreUse, FORMAT, Loss, Machine, RunResult, ThreadUse, Traffic};
+use crate::probe::{self, Core};
+use crate::result::{
+    CoreUse, FORMAT, KernelCounters, Loss, Machine, RunResult, ThreadUse, Traffic,
+};
 use crate::timestamp;
 use crate::worker::protocol::Window;
 
@@ -50,6 +52,12 @@ pub fn finish(
     }
     loss(result, options, windows);
     result.loss.server_sockets = last.server_sockets.saturating_sub(first.server_sockets);
+    result.kernel = first.kernel.zip(last.kernel).map(|(before, after)| KernelCounters {
+        before,
+        after,
+        is_shared: options.workers.is_empty()
+            && options.pid.is_some_and(probe::is_in_our_namespace),
+    });
     result.loss.server_drops = last.metrics.drops_since(&first.metrics);
     let merged = |of: fn(&Window) -> &Histogram| {
         let mut sum = Histogram::default();

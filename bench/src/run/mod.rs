@@ -16,7 +16,7 @@ use sluice_engine::clock::{self, Instant};
 use crate::conversation::Target;
 use crate::machine;
 use crate::probe::{self, CpuSample, Metrics};
-use crate::result::{IdleUse, Phase, RunResult, Tick};
+use crate::result::{IdleUse, Phase, RunResult, Tick, UdpCounters};
 use crate::scenario::Scenario;
 use crate::signalling::account;
 use crate::stop;
@@ -81,6 +81,7 @@ struct Look {
     cpu: CpuSample,
     metrics: Metrics,
     server_sockets: u64,
+    kernel: Option<UdpCounters>,
 }
 
 /// Runs a scenario; the result is whole even when it was stopped early, and says so.
@@ -274,6 +275,7 @@ impl Look {
         Ok(Self {
             metrics: metrics.map(|answer| Metrics::parse(&answer.body)).unwrap_or_default(),
             server_sockets: options.pid.map_or(0, probe::process_socket_drops),
+            kernel: options.pid.and_then(UdpCounters::of_process),
             cpu: CpuSample::take(options.pid)?,
             at: clock::now(),
         })

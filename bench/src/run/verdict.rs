@@ -42,7 +42,49 @@ pub fn judge(result: &mut RunResult, problems: Vec<String>) {
     }
     if !result.valid {
         withhold(result);
+        return;
     }
+    hold_against_expectation(result);
+}
+
+/// Whether a run that says something of the server shows what its scenario expects; if not, where it was lost.
+fn hold_against_expectation(result: &mut RunResult) {
+    let Some(expect) = result.scenario.as_ref().and_then(|scenario| scenario.expect) else {
+        return;
+    };
+    let loss = &result.loss;
+    let is_met = loss.share <= expect.loss_max;
+    result.as_expected = Some(is_met);
+    if is_met {
+        return;
+    }
+    let mut text = format!(
+        "not as expected: {:.4} % of the packets were lost ({} of {}), {:.4} % may be",
+        loss.share * 1e2,
+        loss.lost,
+        loss.expected,
+        expect.loss_max * 1e2
+    );
+    let sockets = loss.server_sockets;
+    if sockets > 0 {
+        text += &format!(
+            "; the server's sockets had no room for {sockets} datagrams: larger buffers hold them \
+            (net.core.rmem_max, and engine.socket_buffer_bytes where the server is Sluice)"
+        );
+    }
+    let unsent = result.kernel.map_or(0, |kernel| kernel.grown(|of| of.sndbuf_errors));
+    if unsent > 0 {
+        text += &format!(
+            "; {unsent} sends found the send buffer or the queue of the device full (net.core.wmem_max, txqueuelen)"
+        );
+    }
+    let backlog = result.kernel.map_or(0, |kernel| kernel.grown(|of| of.backlog_dropped));
+    if backlog > 0 {
+        text += &format!(
+            "; {backlog} packets found a core's backlog full (net.core.netdev_max_backlog)"
+        );
+    }
+    result.problems.push(text);
 }
 
 fn withhold(result: &mut RunResult) {
@@ -110,7 +152,8 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::{Distribution, GeneratorUse, Traffic};
+    use crate::result::{Distribution, GeneratorUse, KernelCounters, Traffic, UdpCounters};
+    use crate::scenario::Expect;
 
     type Spoil = fn(&mut RunResult);
 
@@ -161,6 +204,38 @@ mod tests {
         judge(&mut result, Vec::new());
         assert!(!result.valid && result.server.us_per_packet_out.is_none());
         assert_eq!(result.problems, ["it was stopped before anything was measured"]);
+    }
+
+    #[test]
+    fn loss_beyond_what_is_expected_fails_a_valid_run_and_says_where_it_was_lost() {
+        let expecting = |loss_max: f64, share: f64| {
+            let mut result = clean();
+            result.scenario.as_mut().unwrap().expect = Some(Expect { loss_max });
+            (result.loss.share, result.loss.lost, result.loss.expected) = (share, 20, 1_000);
+            result
+        };
+        let mut met = expecting(0.02, 0.02);
+        judge(&mut met, Vec::new());
+        assert_eq!((met.as_expected, met.problems.len()), (Some(true), 0));
+
+        let mut missed = expecting(0.0, 0.02);
+        missed.loss.server_sockets = 3;
+        let after = UdpCounters { sndbuf_errors: 5, backlog_dropped: 4, ..UdpCounters::default() };
+        missed.kernel = Some(KernelCounters { after, ..KernelCounters::default() });
+        judge(&mut missed, Vec::new());
+        assert_eq!((missed.as_expected, missed.valid), (Some(false), true));
+        for words in ["20 of 1000", "no room for 3 datagrams", "5 sends found", "4 packets found"] {
+            assert!(missed.problems[0].contains(words), "{:?}", missed.problems);
+        }
+
+        let mut not_the_servers = expecting(0.0, 0.02);
+        not_the_servers.loss.generator_sockets = 1;
+        judge(&mut not_the_servers, Vec::new());
+        assert_eq!(not_the_servers.as_expected, None);
+        let mut nothing_expected = clean();
+        nothing_expected.loss.share = 0.5;
+        judge(&mut nothing_expected, Vec::new());
+        assert_eq!((nothing_expected.as_expected, nothing_expected.problems.len()), (None, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::fleet::stamp;
 use crate::impair;
 
-use super::{Audio, Calls, Churn, Clients, Join, Mute, Published, Scenario, Time, Video};
+use super::{Audio, Calls, Churn, Clients, Expect, Join, Mute, Published, Scenario, Time, Video};
 
 impl Scenario {
     /// Checks every bound: names, counts, rates, times, and the load they make together.
@@ -29,6 +29,9 @@ impl Scenario {
         }
         if let Some(impair) = &self.impair {
             impair::check(impair).map_err(|why| format!("impair.{why}"))?;
+        }
+        if let Some(expect) = &self.expect {
+            expect.check(self)?;
         }
         if let Some(published) = &self.published {
             published.check()?;
@@ -89,6 +92,8 @@ impl Video {
         bound("screen.packet_bytes", self.packet_bytes, sizes)?;
         bound("screen.spread_ms", self.spread_ms, 0..=1_000 / self.frame_rate)
             .map_err(|e| format!("{e}, the time from frame to frame"))?;
+        bound("screen.keyframe_times", self.keyframe_times, 1..=100)?;
+        bound("screen.keyframe_s", self.keyframe_s, 1..=60)?;
         self.check_frames("screen.rate_bps", self.rate_bps)?;
         if self.low_rate_bps == 0 {
             return Ok(());
@@ -103,25 +108,32 @@ impl Video {
     }
 
     fn check_frames(self, key: &str, rate_bps: u32) -> Result<(), String> {
-        let packets = self.packets(rate_bps);
         let about =
             format!("`{key}` is {rate_bps}, which makes at {} frames a second", self.frame_rate);
-        if packets.len() > FRAME_PACKETS_MAX {
-            return Err(format!(
-                "{about} frames of {}; allowed are up to {FRAME_PACKETS_MAX}",
-                packets_of(packets.len())
-            ));
-        }
-        match packets.iter().find(|size| !PAYLOAD_BYTES.contains(size)) {
-            None => Ok(()),
-            Some(size) => Err(format!(
-                "{about} a packet of {size} bytes in each frame of {}; allowed is {} to {} bytes: \
-                another rate, `screen.packet_bytes` or `screen.cut` helps",
-                packets_of(packets.len()),
-                PAYLOAD_BYTES.start(),
-                PAYLOAD_BYTES.end()
-            )),
-        }
+        check_packets(&about, &self.packets(rate_bps))?;
+        let times = self.keyframe_times;
+        let about = format!("{about} and with `screen.keyframe_times` of {times}");
+        check_packets(&about, &self.keyframe_packets(rate_bps))
+    }
+}
+
+/// Whether a frame of these packets can be sent; `about` says how it comes to be.
+fn check_packets(about: &str, packets: &[usize]) -> Result<(), String> {
+    if packets.len() > FRAME_PACKETS_MAX {
+        return Err(format!(
+            "{about} frames of {}; allowed are up to {FRAME_PACKETS_MAX}",
+            packets_of(packets.len())
+        ));
+    }
+    match packets.iter().find(|size| !PAYLOAD_BYTES.contains(size)) {
+        None => Ok(()),
+        Some(size) => Err(format!(
+            "{about} a packet of {size} bytes in each frame of {}; allowed is {} to {} bytes: \
+            another rate, `screen.packet_bytes` or `screen.cut` helps",
+            packets_of(packets.len()),
+            PAYLOAD_BYTES.start(),
+            PAYLOAD_BYTES.end()
+        )),
     }
 }
 
@@ -161,6 +173,15 @@ impl Churn {
         let most = f64::from(calls.people());
         bound("churn.per_second", self.per_second, CHURN_PER_SECOND_MIN..=most)
             .map_err(|e| format!("{e}, the people of all calls"))
+    }
+}
+
+impl Expect {
+    fn check(self, scenario: &Scenario) -> Result<(), String> {
+        if !scenario.has_media() {
+            return Err("`expect` has nothing to expect: nobody sends anything".to_owned());
+        }
+        bound("expect.loss_max", self.loss_max, 0.0..=1.0)
     }
 }
 
@@ -270,6 +291,15 @@ mod tests {
             ("[screen]\nlow_rate_bps = 1_600_000", "screen.low_rate_bps` is 1600000", "less than"),
             ("[screen]\nlow_rate_bps = 10_000", "a packet of 41 bytes", "48 to 1200"),
             ("[screen]\nrate_bps = 90_000_000\nframe_rate = 1", "9534 packets", "up to 1000"),
+            ("[screen]\nkeyframe_times = 0", "screen.keyframe_times` is 0", "1 to 100"),
+            ("[screen]\nkeyframe_s = 0", "screen.keyframe_s` is 0", "1 to 60"),
+            (
+                "[screen]\nrate_bps = 10_000_000\nkeyframe_times = 100",
+                "`screen.keyframe_times` of 100 frames of 3532 packets",
+                "up to 1000",
+            ),
+            ("[expect]\nloss_max = 0.0", "expect", "nobody sends"),
+            ("unmuted = 1\n[expect]\nloss_max = 1.5", "expect.loss_max` is 1.5", "0 to 1"),
             ("[join]\nramp_s = 601.0", "join.ramp_s` is 601", "0 to 600"),
             ("[join]\nramp_s = nan", "join.ramp_s` is NaN", "0 to 600"),
             ("[join]\nat_once_max = 0", "join.at_once_max` is 0", "1 to 1000"),

@@ -30,6 +30,7 @@ pub fn listing() -> String {
 const FILES: &[&str] = &[
     include_str!("../../scenarios/smoke.toml"),
     include_str!("../../scenarios/fanout.toml"),
+    include_str!("../../scenarios/burst.toml"),
     include_str!("../../scenarios/idle.toml"),
     include_str!("../../scenarios/join_storm.toml"),
     include_str!("../../scenarios/churn.toml"),

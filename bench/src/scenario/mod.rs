@@ -47,6 +47,9 @@ pub struct Scenario {
     /// A bad network between clients and server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impair: Option<Impair>,
+    /// What a run has to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     /// What somebody else measured for this load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -97,6 +100,12 @@ pub struct Video {
     pub spread_ms: u32,
     /// Payload bits a second of a second, low layer; 0 sends one encoding.
     pub low_rate_bps: u32,
+    /// A key frame is this many times as long as another frame, and comes on top of the rates; 1 makes all frames alike.
+    pub keyframe_times: u32,
+    /// Seconds from one key frame to the next; where somebody asks for one, it comes sooner.
+    pub keyframe_s: u32,
+    /// Whether all begin their frames, and so their key frames, at the same moments; else at random ones.
+    pub in_step: bool,
 }
 
 /// How a frame becomes packets.
@@ -187,6 +196,14 @@ pub struct Impair {
     pub rebind_s: f64,
 }
 
+/// What a run has to show; one that does not has failed.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Share of the packets that may be lost, 0 to 1.
+    pub loss_max: f64,
+}
+
 /// What somebody else measured for this load.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,6 +250,9 @@ impl Default for Video {
             cut: Cut::Equal,
             spread_ms: 12,
             low_rate_bps: 0,
+            keyframe_times: 1,
+            keyframe_s: 2,
+            in_step: false,
         }
     }
 }
@@ -265,7 +285,27 @@ impl Calls {
 impl Video {
     /// Payload bytes of each packet of a frame of `rate_bps`, in the order they are sent.
     pub fn packets(&self, rate_bps: u32) -> Vec<usize> {
-        let frame = (rate_bps / 8 / self.frame_rate) as usize;
+        self.cut_up((rate_bps / 8 / self.frame_rate) as usize)
+    }
+
+    /// The same of a key frame.
+    pub fn keyframe_packets(&self, rate_bps: u32) -> Vec<usize> {
+        self.cut_up((rate_bps / 8 / self.frame_rate) as usize * self.keyframe_times as usize)
+    }
+
+    /// Frames from one key frame to the next.
+    pub fn keyframe_frames(&self) -> u32 {
+        self.frame_rate * self.keyframe_s
+    }
+
+    /// Packets a second of one layer. Key frames that somebody asks for come on top.
+    fn packets_per_second(&self, rate_bps: u32) -> f64 {
+        let [frame, keyframe] = [self.packets(rate_bps), self.keyframe_packets(rate_bps)]
+            .map(|packets| packets.len() as f64);
+        f64::from(self.frame_rate) * frame + (keyframe - frame) / f64::from(self.keyframe_s)
+    }
+
+    fn cut_up(&self, frame: usize) -> Vec<usize> {
         let largest = usize::from(self.packet_bytes);
         let count = frame.div_ceil(largest).max(1);
         match self.cut {
@@ -289,8 +329,7 @@ impl Scenario {
         let Calls { calls, participants, unmuted, screens } = self.calls;
         let others = f64::from(participants.saturating_sub(1));
         let audio = f64::from(unmuted * self.audio.packets_per_second);
-        let frame = self.screen.packets(self.screen.rate_bps).len() as f64;
-        let screen = f64::from(screens * self.screen.frame_rate) * frame;
+        let screen = f64::from(screens) * self.screen.packets_per_second(self.screen.rate_bps);
         f64::from(calls) * others * (audio + screen)
     }
 
@@ -298,13 +337,10 @@ impl Scenario {
     pub fn packets_in_per_second(&self) -> f64 {
         let Calls { calls, unmuted, screens, .. } = self.calls;
         let layers = [self.screen.rate_bps, self.screen.low_rate_bps];
-        let frame: usize = layers
-            .iter()
-            .filter(|rate| **rate > 0)
-            .map(|rate| self.screen.packets(*rate).len())
-            .sum();
+        let sent = layers.iter().filter(|rate| **rate > 0);
+        let each: f64 = sent.map(|rate| self.screen.packets_per_second(*rate)).sum();
         let audio = f64::from(unmuted * self.audio.packets_per_second);
-        let screen = f64::from(screens * self.screen.frame_rate) * frame as f64;
+        let screen = f64::from(screens) * each;
         f64::from(calls) * (audio + screen)
     }
 }

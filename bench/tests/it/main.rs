@@ -6,6 +6,7 @@ mod apis;
 mod comparisons;
 mod conditions;
 mod endings;
+mod expectations;
 mod refusals;
 mod reports;
 mod support;

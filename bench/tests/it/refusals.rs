@@ -68,6 +68,7 @@ fn scenarios_that_cannot_be_are_named_with_what_is_allowed() {
     // A player of WHEP takes one audio and one video.
     let crowded = scenario("crowded", "[calls]\ncalls = 1\nparticipants = 3\nunmuted = 2\n");
     refuse_run("whep", "whip=http://127.0.0.1:1", &crowded, &[], &["WHEP", "2 unmuted"]);
+    refuse_run("screens", target, "burst", &[], &["24", "the sluice API"]);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! What the node says of its host, and what the API may change there.
 
 use serde_json::{Value, json};
+use sluice_engine::config::EngineConfig;
+use sluice_engine::io::probe::Backend;
+use sluice_engine::shard::limits;
+use sluice_tuning::demand::{Demand, Goal};
+use sluice_tuning::facts::Facts;
 use sluice_tuning::testing::Tree;
 
 use crate::support::Server;
@@ -124,4 +129,25 @@ async fn nobody_looks_when_tuning_is_off() {
     let tuning = server.get("/v1/node/tuning").await.json();
     assert_eq!((&tuning["summary"]["mode"], &tuning["settings"]), (&json!("off"), &json!([])));
     assert_eq!(metric(&server, "sluice_tuning_settings{verdict=\"wrong\"}").await, 0);
+}
+
+/// The tuning crate knows nothing of the engine, so it repeats what the engine reserves.
+#[test]
+fn a_shard_is_reckoned_with_what_it_reserves() {
+    let reserved = |shards| {
+        let config = EngineConfig { shards, ..EngineConfig::default() };
+        limits::bytes_at_start(&config, Backend::Uring) as u64
+    };
+    let reckoned = |shards| {
+        let goal = Goal { shards: Some(shards), ..Goal::default() };
+        let memory = Demand::of(&goal, &Facts::default()).memory_bytes.value;
+        // The rest is of the load: a history of its screen on each shard.
+        memory - u64::from(shards) * 512 * 1_500
+    };
+    for (few, many) in [(1, 2), (2, 8)] {
+        let reserved = reserved(many as u16) - reserved(few as u16);
+        let reckoned = reckoned(many) - reckoned(few);
+        let share = reckoned as f64 / reserved as f64;
+        assert!((0.9..1.1).contains(&share), "{few} to {many} shards: {reckoned} and {reserved}");
+    }
 }
