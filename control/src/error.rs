@@ -41,6 +41,8 @@ codes! {
     Unauthorized => "unauthorized", UNAUTHORIZED;
     /// Without a token only loopback clients are answered.
     LoopbackOnly => "loopback-only", FORBIDDEN;
+    /// The server was started without permission to change its host.
+    TuningNotAllowed => "tuning-not-allowed", FORBIDDEN;
     /// Registered clients may not ask for this.
     AdminOnly => "admin-only", FORBIDDEN;
     /// No such call.
@@ -67,6 +69,8 @@ codes! {
     StaleOffer => "stale-offer", CONFLICT;
     /// The process is about to end; that cannot be undone.
     Stopping => "stopping", CONFLICT;
+    /// The host did not take a setting.
+    TuningRefused => "tuning-refused", CONFLICT;
     /// Another profile is being recorded.
     ProfileRunning => "profile-running", CONFLICT;
     /// WHEP: the call has no tracks.

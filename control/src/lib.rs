@@ -6,13 +6,14 @@
 //! of the shards, into `service`, which tells the sessions' WebSockets. Packets never come here.
 //!
 //! Beside it stands rtcd's API: `auth` (who is registered, over `store`) and `rtcd`. And `profile`, which
-//! looks at the process itself.
+//! looks at the process itself, and `host_tuning`, which looks at the host.
 
 pub mod addresses;
 pub mod auth;
 pub mod command_line;
 pub mod config;
 pub mod error;
+pub mod host_tuning;
 pub mod http;
 pub mod logging;
 pub mod media_plane;

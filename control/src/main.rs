@@ -11,14 +11,17 @@ use sluice_control::auth::Auth;
 use sluice_control::config::keys::KEYS;
 use sluice_control::config::value::Kind;
 use sluice_control::config::{Config, HostOverride, Origin, Refusal, Settings, document};
+use sluice_control::host_tuning::HostTuning;
 use sluice_control::http::{App, server, tls};
 use sluice_control::media_plane::MediaPlane;
 use sluice_control::rtcd::service::Rtcd;
 use sluice_control::service::{DrainCause, Service, report_channels};
 use sluice_control::store::Store;
 use sluice_control::{addresses, command_line, logging};
+use sluice_engine::io::pin;
 use sluice_engine::shard::handle::Engine;
-use sluice_tuning::facts::Facts;
+use sluice_tuning::demand::Goal;
+use sluice_tuning::host::Host;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -214,7 +217,7 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
         tracing::warn!("{notice}");
     }
     let tls = config.http.tls.as_ref().map(tls::load).transpose()?;
-    let host = Facts::read(Path::new("/"));
+    let tuning = tune(&mut config);
     let (udp, tcp) = addresses::listen_addresses(&config.media, &PathBuf::from("/"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(control_threads())
@@ -255,7 +258,7 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
         service.advertised().learn(&external);
         keep_resolved(&service, &config, external);
         service.watch(queues);
-        let app = App::new(Arc::clone(&service), &config, host, auth);
+        let app = App::new(Arc::clone(&service), &config, tuning, auth);
         app.cpu_load.watch(PathBuf::from("/"));
         let rtcd = app.rtcd.clone();
         let (stop, stopped) = watch::channel(false);
@@ -278,6 +281,36 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
         engine.stop();
     }
     result
+}
+
+/// Looks at the host, changes it where that was asked for, and gives the engine the cores and buffers that follow. Before any socket is
+/// made: what it may ask for depends on the host's settings.
+fn tune(config: &mut Config) -> HostTuning {
+    let shards = config.engine.shards;
+    let goal = Goal {
+        load: config.tuning.load.clone().unwrap_or_default(),
+        load_is_given: config.tuning.load.is_some(),
+        shards: Some(u32::from(shards)),
+        media_port: config.media.udp_port,
+        // Zero lets the load decide.
+        socket_buffer_bytes: Some(config.tuning.socket_buffer_bytes.unwrap_or(0) as u64),
+    };
+    let tuning = HostTuning::new(config.tuning.mode, goal, Host::this());
+    tuning.start();
+    let demand = tuning.demand();
+    let bytes = |needed: u64| {
+        config.tuning.socket_buffer_bytes.unwrap_or(usize::try_from(needed).unwrap_or(usize::MAX))
+    };
+    config.engine.receive_buffer_bytes = bytes(demand.receive_buffer_bytes.value);
+    config.engine.send_buffer_bytes = bytes(demand.send_buffer_bytes.value);
+    let allowed = pin::allowed_cores().unwrap_or_default();
+    if let Some(placement) = tuning.place(usize::from(shards), &allowed)
+        && config.engine.pin
+    {
+        tracing::info!(cores = ?placement.cores, "shards: {}", placement.reason);
+        config.engine.cores = placement.cores;
+    }
+    tuning
 }
 
 /// Serves until a signal, then lets calls go on until they have ended, their time is over or a second
@@ -370,7 +403,6 @@ fn announce(config: &Config, engine: &Engine, url: &str) {
     let list = |addresses: &[std::net::SocketAddr]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let wanted = config.engine.socket_buffer_bytes;
     let mut lines = vec![
         format!("Sluice {}", env!("CARGO_PKG_VERSION")),
         format!("  call page   {url}"),
@@ -382,12 +414,18 @@ fn announce(config: &Config, engine: &Engine, url: &str) {
         lines.push(format!("              not uring: {reason}"));
     }
     lines.push(format!(
-        "  buffers     receive {}, send {} bytes granted of {wanted}",
-        facts.receive_buffer_bytes, facts.send_buffer_bytes
+        "  buffers     receive {} of {}, send {} of {} bytes granted",
+        facts.receive_buffer_bytes,
+        facts.receive_buffer_bytes_wanted,
+        facts.send_buffer_bytes,
+        facts.send_buffer_bytes_wanted
     ));
-    if facts.receive_buffer_bytes < wanted || facts.send_buffer_bytes < wanted {
+    if facts.receive_buffer_bytes < facts.receive_buffer_bytes_wanted
+        || facts.send_buffer_bytes < facts.send_buffer_bytes_wanted
+    {
         lines.push(format!(
-            "              for the rest: sysctl -w net.core.rmem_max={wanted} net.core.wmem_max={wanted}"
+            "              for the rest: sysctl -w net.core.rmem_max={} net.core.wmem_max={}",
+            facts.receive_buffer_bytes_wanted, facts.send_buffer_bytes_wanted
         ));
     }
     let memory_mib = facts.memory_reserved_bytes.div_ceil(1 << 20);

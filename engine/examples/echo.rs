@@ -41,7 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = EngineConfig {
         shards: 1,
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-        socket_buffer_bytes: 4 << 20,
+        receive_buffer_bytes: 4 << 20,
+        send_buffer_bytes: 4 << 20,
         ..EngineConfig::default()
     };
     let mut bound = bind_all(&config).map_err(|error: BindError| error.to_string())?;

@@ -21,6 +21,9 @@ pub struct EngineConfig {
     pub shards: u16,
     /// Whether each shard is pinned to a core of its own, in order. Default: true.
     pub pin: bool,
+    /// The cores that shards are pinned to, in their order, counted round. Empty for those that the process may use, ascending, as
+    /// by default.
+    pub cores: Vec<usize>,
     /// Which back-end moves datagrams. Default: `Auto`.
     pub backend: BackendChoice,
     /// UDP addresses to listen on, each with its port; one socket per shard and address. At least one unless `tcp_addresses` has one.
@@ -28,8 +31,10 @@ pub struct EngineConfig {
     pub addresses: Vec<SocketAddr>,
     /// TCP addresses to listen on for ICE-TCP. May be empty.
     pub tcp_addresses: Vec<SocketAddr>,
-    /// Wanted SO_RCVBUF and SO_SNDBUF of each UDP socket, bytes. The kernel may grant less. Default: 16 MiB.
-    pub socket_buffer_bytes: usize,
+    /// Wanted SO_RCVBUF of each UDP socket, bytes. The kernel may grant less. Default: 16 MiB.
+    pub receive_buffer_bytes: usize,
+    /// Wanted SO_SNDBUF likewise.
+    pub send_buffer_bytes: usize,
     /// The longest that a datagram lies before it is looked at, so that others join it and one wake-up serves them all. A shard
     /// finds its own time between zero and this by its load. Range 0, which is off, to 1 ms. Default: 500 µs.
     pub batch_window: Duration,
@@ -135,10 +140,12 @@ impl Default for EngineConfig {
         Self {
             shards: std::thread::available_parallelism().map_or(1, |n| n.get() as u16),
             pin: true,
+            cores: Vec::new(),
             backend: BackendChoice::Auto,
             addresses: Vec::new(),
             tcp_addresses: Vec::new(),
-            socket_buffer_bytes: 16 << 20,
+            receive_buffer_bytes: 16 << 20,
+            send_buffer_bytes: 16 << 20,
             batch_window: Duration::from_micros(500),
             history_packets: 512,
             padding_bytes_max: 16,

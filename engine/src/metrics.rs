@@ -30,6 +30,8 @@ counters! {
     datagrams_in,
     /// Bytes of datagrams received
     datagram_bytes_in,
+    /// Datagrams that the kernel dropped since a media socket's receive buffer was full
+    receive_drops,
     /// Datagrams handed to the kernel
     datagrams_out,
     /// Bytes of datagrams handed to the kernel

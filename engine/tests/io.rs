@@ -118,7 +118,8 @@ impl<N: Backend> Shard<N> {
             shards: 1,
             addresses: any.to_vec(),
             tcp_addresses: any.to_vec(),
-            socket_buffer_bytes: 4 << 20,
+            receive_buffer_bytes: 4 << 20,
+            send_buffer_bytes: 4 << 20,
             ..EngineConfig::default()
         };
         let mut bound = bind_all(&config).unwrap();

@@ -71,7 +71,8 @@ pub fn bind(clients: usize, ipv6: bool) -> Result<Bound, String> {
     let config = EngineConfig {
         shards: 1,
         addresses: vec![SocketAddr::new(any, 0); sockets],
-        socket_buffer_bytes: SOCKET_BUFFER_BYTES,
+        receive_buffer_bytes: SOCKET_BUFFER_BYTES,
+        send_buffer_bytes: SOCKET_BUFFER_BYTES,
         ..EngineConfig::default()
     };
     let mut bound = bind_all(&config).map_err(|e| e.to_string())?;

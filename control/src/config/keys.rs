@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use sluice_tuning::load::Load;
+
 use super::overrides::{HostOverride, PortOverride};
 use super::value::{Kind, Value};
 
@@ -347,6 +349,21 @@ pub const KEYS: &[Key] = &[
                  they are ended. A second signal ends them at once.",
         )
         .check(|v| in_range("DrainTimeout", v, 0, 604_800)),
+    Key::new("tuning.mode", "SLUICE_TUNE", Kind::Text, r#""check""#)
+        .flag("tune")
+        .doc(
+            "What is done about the host's settings at start: `check` names in the log what costs \
+                 packets, with the command that mends it; `apply` changes it, where the process may, \
+                 and lets the API do so; `off` does not look.",
+        )
+        .check(|v| one_of("Tune", v, &["check", "apply", "off"])),
+    Key::new("tuning.load", "SLUICE_TUNING_LOAD", Kind::Text, r#""""#)
+        .doc(
+            "The load that is expected, such as `1x1000 2u screen, 50x10`: calls x people, unmuted, \
+                 screens, cameras. Buffers and advice are sized for it; empty stands for \
+                 `1x1000 2u screen`.",
+        )
+        .check(|v| load(v).map(|_| ())),
     Key::new("engine.shards", "SLUICE_ENGINE_SHARDS", Kind::Int, "0")
         .flag("shards")
         .doc("Threads that move media, 1 to 1024; 0 for one per core that this process may use.")
@@ -387,14 +404,15 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "engine.socket_buffer_bytes",
         "SLUICE_ENGINE_SOCKET_BUFFER_BYTES",
-        Kind::Int,
-        "16777216",
+        Kind::TextOrInt,
+        r#""auto""#,
     )
     .doc(
         "Receive and send buffer wanted for each UDP socket, bytes, 65536 to \
-                 1073741824. The kernel grants up to `net.core.rmem_max` and `wmem_max`.",
+                 1073741824; `auto` is what `tuning.load` needs, 16777216 at least. The kernel grants \
+                 up to `net.core.rmem_max` and `wmem_max`, or all of it with CAP_NET_ADMIN.",
     )
-    .check(|v| in_range("SocketBufferBytes", v, 65_536, 1 << 30)),
+    .check(|v| socket_buffer(v).map(|_| ())),
     Key::new("engine.padding_bytes_max", "SLUICE_ENGINE_PADDING_BYTES_MAX", Kind::Int, "16")
         .doc(
             "RTP padding that a video packet may get to be as long as the others of its frame, bytes, \
@@ -544,6 +562,38 @@ pub(super) fn batch_window(value: &Value) -> Result<Option<Duration>, String> {
                 "invalid BatchWindow value: {given} is neither \"auto\" nor a number from 0 to 1000"
             ))
         }
+    }
+}
+
+/// `None` for `auto`.
+pub(super) fn socket_buffer(value: &Value) -> Result<Option<usize>, String> {
+    let text = value.as_text().unwrap_or("");
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match value.as_int().or_else(|| text.parse().ok()) {
+        Some(bytes @ 65_536..=SOCKET_BUFFER_MAX) => Ok(usize::try_from(bytes).ok()),
+        _ => {
+            let given = value.as_int().map_or_else(|| format!("{text:?}"), |n| n.to_string());
+            Err(format!(
+                "invalid SocketBufferBytes value: {given} is neither \"auto\" nor a number in the \
+                 range 65536 to {SOCKET_BUFFER_MAX}"
+            ))
+        }
+    }
+}
+
+/// SO_RCVBUF is an int, and the kernel books its double.
+const SOCKET_BUFFER_MAX: i64 = 1 << 30;
+
+/// `None` for the empty text.
+pub(super) fn load(value: &Value) -> Result<Option<Load>, String> {
+    match value.as_text().map(str::trim) {
+        None | Some("") => Ok(None),
+        Some(text) => match Load::parse(text) {
+            Ok(load) => Ok(Some(load)),
+            Err(error) => Err(format!("invalid Load value: {error}")),
+        },
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_engine::config::{BackendChoice, EngineConfig, LayerConfig};
+use sluice_tuning::load::Load;
 
 use keys::{KEYS, Key};
 pub use overrides::{AddressPair, HostOverride, PortOverride};
@@ -36,14 +37,39 @@ pub struct Config {
     pub media: MediaConfig,
     /// STUN and TURN servers for WHIP and WHEP clients.
     pub ice_servers: Vec<IceServer>,
-    /// The data plane; its addresses are filled in at start, from [`Config::media`].
+    /// The data plane; its addresses are filled in at start, from [`Config::media`], its cores and buffers from what the host's
+    /// tuning says.
     pub engine: EngineConfig,
+    /// What is done about the host's settings.
+    pub tuning: TuningConfig,
     /// Bounds of the control plane.
     pub limits: Limits,
     /// Time that calls may go on after a signal to end.
     pub drain_timeout: Duration,
     /// What is logged where.
     pub logger: LoggerConfig,
+}
+
+/// What is done about the host's settings, and for which load.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TuningConfig {
+    /// What is done.
+    pub mode: TuneMode,
+    /// The load that is expected, when one is named.
+    pub load: Option<Load>,
+    /// Receive and send buffer wanted for each UDP socket, bytes; what the load needs, when none is named.
+    pub socket_buffer_bytes: Option<usize>,
+}
+
+/// How far tuning goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TuneMode {
+    /// Nobody looks.
+    Off,
+    /// What is wrong is said.
+    Check,
+    /// What is wrong is changed, where the process may.
+    Apply,
 }
 
 /// Text that is not shown.
@@ -375,6 +401,7 @@ impl Settings {
                 call_sessions_per_shard: count("engine.call_sessions_per_shard"),
                 tracks_per_session: count("limits.tracks_per_session"),
             },
+            tuning: self.tuning(),
             drain_timeout: seconds("node.drain_timeout"),
             logger,
         })
@@ -453,6 +480,21 @@ impl Settings {
         }
     }
 
+    /// Texts passed the same parsers when they were set.
+    fn tuning(&self) -> TuningConfig {
+        TuningConfig {
+            mode: match self.text("tuning.mode").to_ascii_lowercase().as_str() {
+                "off" => TuneMode::Off,
+                "apply" => TuneMode::Apply,
+                _ => TuneMode::Check,
+            },
+            load: self.value("tuning.load").and_then(|v| keys::load(v).ok().flatten()),
+            socket_buffer_bytes: self
+                .value("engine.socket_buffer_bytes")
+                .and_then(|value| keys::socket_buffer(value).ok().flatten()),
+        }
+    }
+
     fn engine(&self) -> EngineConfig {
         let defaults = EngineConfig::default();
         let seconds = |path| Duration::from_secs(self.int(path).unsigned_abs());
@@ -475,7 +517,6 @@ impl Settings {
                 "mmsg" => BackendChoice::Mmsg,
                 _ => BackendChoice::Auto,
             },
-            socket_buffer_bytes: count("engine.socket_buffer_bytes"),
             batch_window: self
                 .value("engine.batch_window_us")
                 .and_then(|value| keys::batch_window(value).ok().flatten())

@@ -14,6 +14,7 @@ pub mod rtcd_sessions;
 pub mod server;
 pub mod system;
 pub mod tls;
+pub mod tuning;
 pub mod version;
 pub mod whip;
 pub mod ws;
@@ -27,11 +28,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use sluice_tuning::facts::Facts;
 
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::{ApiError, Code, PROBLEM_JSON, problem_of};
+use crate::host_tuning::HostTuning;
 use crate::profile::Profiler;
 use crate::rtcd::directory::Directory;
 use crate::rtcd::hub::{Hub, HubLimits};
@@ -56,8 +57,8 @@ pub struct App {
     pub ice_links: Arc<[HeaderValue]>,
     /// Requests by route, method and status.
     pub counters: HttpCounters,
-    /// The host's settings as they were at start.
-    pub host: Arc<Facts>,
+    /// The host's settings.
+    pub tuning: Arc<HostTuning>,
     /// Who may use rtcd's API.
     pub auth: Auth,
     /// Where rtcd's sessions are looked up.
@@ -72,7 +73,7 @@ pub struct App {
 
 impl App {
     /// Puts together what handlers need.
-    pub fn new(service: Arc<Service>, config: &Config, host: Facts, auth: Auth) -> Self {
+    pub fn new(service: Arc<Service>, config: &Config, tuning: HostTuning, auth: Auth) -> Self {
         let hub = Hub::new(HubLimits::default());
         let rtcd = Rtcd::new(Arc::clone(&service), hub, RtcdMetrics::default());
         Self {
@@ -81,7 +82,7 @@ impl App {
             body_timeout: config.http.body_timeout,
             ice_links: whip::ice_links(&config.ice_servers),
             counters: HttpCounters::default(),
-            host: Arc::new(host),
+            tuning: Arc::new(tuning),
             auth,
             directory: Arc::new(rtcd.clone()),
             rtcd,

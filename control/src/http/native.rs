@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use super::access::FromThisHost;
 use super::body::JsonBody;
 use super::drain::{DrainView, NodeState};
+use super::tuning::TuningSummary;
 use super::{App, CallPath, SessionPath};
 use crate::error::{ApiError, Code, Problem};
 use crate::sdp::{SDP_BYTES_MAX, parse_candidate};
@@ -42,6 +43,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(ice_restart))
         .routes(routes!(node))
         .merge(super::drain::router())
+        .merge(super::tuning::router())
 }
 
 /// A new call.
@@ -229,6 +231,10 @@ pub struct Node {
     pub receive_buffer_bytes: usize,
     /// Send buffer likewise.
     pub send_buffer_bytes: usize,
+    /// Receive buffer that was asked for, bytes.
+    pub receive_buffer_bytes_wanted: usize,
+    /// Send buffer likewise.
+    pub send_buffer_bytes_wanted: usize,
     /// Memory that the shards set aside at start, bytes.
     pub memory_reserved_bytes: usize,
     /// Calls.
@@ -239,8 +245,10 @@ pub struct Node {
     pub tracks: usize,
     /// Each shard.
     pub shards: Vec<NodeShard>,
-    /// Settings of the host that matter for media, by name; null where unknown.
-    pub host: std::collections::BTreeMap<String, Option<String>>,
+    /// The core of each shard; empty where shards are not pinned.
+    pub cores: Vec<usize>,
+    /// How the settings of the host stand; in full at `/v1/node/tuning`.
+    pub tuning: TuningSummary,
 }
 
 /// A shard. Its numbers are null when it does not answer within a second.
@@ -561,6 +569,8 @@ async fn node(State(app): State<App>) -> Json<Node> {
         tcp: texts(&facts.tcp),
         receive_buffer_bytes: facts.receive_buffer_bytes,
         send_buffer_bytes: facts.send_buffer_bytes,
+        receive_buffer_bytes_wanted: facts.receive_buffer_bytes_wanted,
+        send_buffer_bytes_wanted: facts.send_buffer_bytes_wanted,
         memory_reserved_bytes: facts.memory_reserved_bytes,
         calls,
         sessions,
@@ -576,7 +586,8 @@ async fn node(State(app): State<App>) -> Json<Node> {
                 legs: snapshot.as_ref().map(|s| s.legs),
             })
             .collect(),
-        host: app.host.rows().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        cores: facts.cores.clone(),
+        tuning: TuningSummary::of(&app.tuning),
     })
 }
 

@@ -24,7 +24,8 @@ pub fn router() -> Router<App> {
 
 async fn show_metrics(State(app): State<App>, request: HeaderMap) -> Result<Response, ApiError> {
     let failed = |_| ApiError::new(Code::Internal, "the metrics could not be written");
-    let text = metrics::render(&app.service, &app.counters, &app.auth, &app.rtcd).await;
+    let text =
+        metrics::render(&app.service, &app.counters, &app.auth, &app.rtcd, &app.tuning).await;
     let text = text.map_err(failed)?;
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static(metrics::text::MEDIA_TYPE)),

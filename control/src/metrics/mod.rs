@@ -11,12 +11,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::auth::Auth;
+use crate::host_tuning::HostTuning;
 use crate::http::counters::HttpCounters;
 use crate::rtcd::service::Rtcd;
 use crate::service::Service;
 use process::Process;
 
 pub mod histograms;
+mod host;
 mod process;
 mod shards;
 pub mod text;
@@ -37,6 +39,7 @@ pub async fn render(
     http: &HttpCounters,
     auth: &Auth,
     rtcd: &Rtcd,
+    tuning: &HostTuning,
 ) -> Result<String, fmt::Error> {
     let states = service.shard_states().await;
     // Without /proc there is no figure to show; everything else is.
@@ -49,6 +52,7 @@ pub async fn render(
     register_build(sluice, service);
     shards::register(sluice, &states);
     register_service(sluice, service);
+    host::register(sluice, service.facts(), tuning);
     let requests = http.requests.clone();
     sluice.register("http_requests", "HTTP requests by route, method and status", requests);
     register_auth(sluice, auth);

@@ -100,6 +100,7 @@ impl Service {
     }
 }
 
-fn unix_s() -> u64 {
+/// Seconds since 1970, by the wall clock.
+pub(crate) fn unix_s() -> u64 {
     (clock::wall_clock().ntp(clock::now()).0 >> 32).saturating_sub(NTP_UNIX_OFFSET_S)
 }

@@ -32,6 +32,7 @@ use crate::media_plane::MediaPlane;
 use crate::placement::Placement;
 use call::Call;
 pub use call::Member;
+pub(crate) use drain::unix_s;
 pub use drain::{Drain, DrainCause};
 pub use guests::GuestReports;
 use shards::{Numbers, Shards};

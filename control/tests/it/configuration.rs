@@ -356,7 +356,7 @@ fn our_own_keys_reach_what_they_are_for() {
     assert_eq!((layers.estimate_max_bps, layers.back_off), (4_000_000, Duration::from_secs(7)));
     assert_eq!(config.token.as_ref().map(|t| t.0.as_str()), Some("correct-horse-battery"));
     assert_eq!((engine.shards, engine.backend, engine.pin), (3, BackendChoice::Mmsg, false));
-    assert_eq!((engine.history_packets, engine.socket_buffer_bytes), (64, 65_536));
+    assert_eq!((engine.history_packets, config.tuning.socket_buffer_bytes), (64, Some(65_536)));
     assert_eq!(
         (engine.connect_timeout, engine.consent_timeout),
         (Duration::from_secs(11), Duration::from_secs(12))

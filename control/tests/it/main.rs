@@ -17,5 +17,6 @@ mod rtcd_http;
 mod rtcd_ws;
 mod sessions;
 mod support;
+mod tuning;
 mod websocket;
 mod whip;

@@ -11,7 +11,7 @@ use super::gso::Sender;
 use super::message::{ControlRoom, MESSAGE_BYTES_MAX, Message, read_control};
 use super::path::{PathTable, Target};
 use super::poller::{Poller, READ, no_events};
-use super::socket::ShardSockets;
+use super::socket::{ShardSockets, receive_drops};
 use super::tcp::{Tcp, TcpCounters, TcpLimits};
 use super::wake::EventWake;
 use super::{Network, Stream, Window};
@@ -197,6 +197,10 @@ impl Network for Mmsg {
 
     fn tcp_counters(&self) -> TcpCounters {
         self.tcp.counters()
+    }
+
+    fn receive_drops(&self) -> u64 {
+        receive_drops(&self.sockets)
     }
 
     fn open_path(&mut self, route: Route) -> PathId {

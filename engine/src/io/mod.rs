@@ -53,6 +53,11 @@ pub trait Network {
         tcp::TcpCounters::default()
     }
 
+    /// Datagrams that the kernel had no room for in the receive buffers so far. Asks the kernel.
+    fn receive_drops(&self) -> u64 {
+        0
+    }
+
     /// Resolves a destination once. The handle stays good until [`Network::close_path`]; opening a route twice gives two handles.
     fn open_path(&mut self, route: Route) -> PathId;
 

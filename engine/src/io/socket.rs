@@ -91,7 +91,7 @@ pub fn bind_all(config: &EngineConfig) -> Result<BoundSockets, BindError> {
     };
     for &address in &config.addresses {
         let error = |cause| BindError { protocol: "UDP", address, cause };
-        let got = bound.bind_udp(address, config.socket_buffer_bytes).map_err(error)?;
+        let got = bound.bind_udp(address, config).map_err(error)?;
         bound.udp.push(got);
     }
     for &address in &config.tcp_addresses {
@@ -114,13 +114,17 @@ pub fn bind_all(config: &EngineConfig) -> Result<BoundSockets, BindError> {
 
 impl BoundSockets {
     /// Binds one UDP address for every shard.
-    fn bind_udp(&mut self, mut address: SocketAddr, buffer_bytes: usize) -> io::Result<SocketAddr> {
+    fn bind_udp(
+        &mut self,
+        mut address: SocketAddr,
+        config: &EngineConfig,
+    ) -> io::Result<SocketAddr> {
         for shard in 0..self.shards.len() {
             let socket =
                 Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
             share_port(&socket, address, shard > 0)?;
             address = local_address(&socket)?;
-            let (receive, send) = prepare_udp(&socket, address, buffer_bytes)?;
+            let (receive, send) = prepare_udp(&socket, address, config)?;
             self.receive_buffer_bytes = self.receive_buffer_bytes.min(receive);
             self.send_buffer_bytes = self.send_buffer_bytes.min(send);
             self.shards[shard].udp.push(socket.into());
@@ -180,16 +184,19 @@ fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
 fn prepare_udp(
     socket: &Socket,
     address: SocketAddr,
-    buffer_bytes: usize,
+    config: &EngineConfig,
 ) -> io::Result<(usize, usize)> {
     socket.set_nonblocking(true)?;
-    let bytes = libc::c_int::try_from(buffer_bytes).unwrap_or(libc::c_int::MAX / 2);
     // A burst of key frames must fit while the shard does other work. FORCE passes net.core.*mem_max but needs CAP_NET_ADMIN.
-    if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
-        set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)?;
-    }
-    if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes).is_err() {
-        set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)?;
+    let buffers = [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, config.receive_buffer_bytes),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, config.send_buffer_bytes),
+    ];
+    for (force, ask, bytes) in buffers {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
+        if set_option(socket, libc::SOL_SOCKET, force, bytes).is_err() {
+            set_option(socket, libc::SOL_SOCKET, ask, bytes)?;
+        }
     }
     // The kernel joins back-to-back datagrams of one peer: a tenth of the cost per datagram. Kernels before 5.0 do without.
     let _ = set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
@@ -205,6 +212,30 @@ fn prepare_udp(
     // The kernel books twice what was asked for, for its own overhead, and reports the double.
     Ok((socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2))
 }
+
+/// Datagrams that the kernel dropped since `sockets` were opened, most of them because a receive buffer was full. Each socket's count
+/// starts again at 2^32. Source: SK_MEMINFO_DROPS of linux/sock_diag.h, since kernel 4.12.
+pub fn receive_drops(sockets: &[UdpSocket]) -> u64 {
+    let of = |socket: &UdpSocket| {
+        let mut words = [0_u32; MEMINFO_WORDS];
+        let mut len = size_of_val(&words) as libc::socklen_t;
+        let (fd, at) = (socket.as_raw_fd(), (&raw mut words).cast());
+        // SAFETY: the kernel writes at most `len` bytes to `at`, which holds as many.
+        let result =
+            unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, at, &raw mut len) };
+        match result {
+            0 => u64::from(words[MEMINFO_DROPS]),
+            _ => 0,
+        }
+    };
+    sockets.iter().map(of).sum()
+}
+
+/// SK_MEMINFO_VARS of linux/sock_diag.h; a kernel that knows fewer fills fewer.
+const MEMINFO_WORDS: usize = 9;
+
+/// SK_MEMINFO_DROPS.
+const MEMINFO_DROPS: usize = 8;
 
 fn set_option(
     socket: &Socket,
@@ -229,7 +260,8 @@ mod tests {
             shards,
             addresses: udp.iter().map(|text| text.parse().unwrap()).collect(),
             tcp_addresses: tcp.iter().map(|text| text.parse().unwrap()).collect(),
-            socket_buffer_bytes: 1 << 18,
+            receive_buffer_bytes: 1 << 18,
+            send_buffer_bytes: 1 << 17,
             ..EngineConfig::default()
         }
     }
@@ -244,7 +276,7 @@ mod tests {
             assert_eq!((udp, tcp), (bound.udp.clone(), bound.tcp.clone()));
         }
         assert!(bound.udp.iter().all(|address| address.port() != 0));
-        assert!(bound.receive_buffer_bytes >= 1 << 18 && bound.send_buffer_bytes >= 1 << 18);
+        assert!(bound.receive_buffer_bytes >= 1 << 17 && bound.send_buffer_bytes >= 1 << 17);
     }
 
     #[test]
@@ -267,6 +299,23 @@ mod tests {
         let received: Vec<_> = received.collect();
         assert_eq!(received.iter().sum::<usize>(), peers.len());
         assert!(received.iter().all(|&n| n > 0), "{received:?}");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let small =
+            EngineConfig { receive_buffer_bytes: 4_096, ..config(&["127.0.0.1:0"], &[], 1) };
+        let bound = bind_all(&small).unwrap();
+        let sockets = &bound.shards[0].udp;
+        assert_eq!(receive_drops(sockets), 0);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sent = 200;
+        for _ in 0..sent {
+            peer.send_to(&[0; 1_000], bound.udp[0]).unwrap();
+        }
+        let received = std::iter::from_fn(|| sockets[0].recv_from(&mut [0; 2_048]).ok()).count();
+        assert!(received < sent);
+        assert_eq!(receive_drops(sockets), (sent - received) as u64);
     }
 
     #[test]

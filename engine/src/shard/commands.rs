@@ -32,7 +32,12 @@ impl Shard {
                     self.stop(now);
                     Ok(Answer::Done)
                 }
-                Order::Do(command) => self.handle_command(now, command),
+                Order::Do(command) => {
+                    if matches!(command, Command::Snapshot { .. }) {
+                        self.counters.receive_drops = network.receive_drops();
+                    }
+                    self.handle_command(now, command)
+                }
             };
             // Whoever asked may have gone away meanwhile.
             let _ = reply.send(answer);

@@ -46,10 +46,16 @@ pub struct EngineFacts {
     pub udp: Vec<SocketAddr>,
     /// TCP addresses likewise.
     pub tcp: Vec<SocketAddr>,
+    /// The core of each shard, in order; empty where shards are not pinned.
+    pub cores: Vec<usize>,
     /// SO_RCVBUF that the kernel granted, bytes, the least of all sockets.
     pub receive_buffer_bytes: usize,
     /// SO_SNDBUF likewise.
     pub send_buffer_bytes: usize,
+    /// SO_RCVBUF that was asked for, bytes.
+    pub receive_buffer_bytes_wanted: usize,
+    /// SO_SNDBUF likewise.
+    pub send_buffer_bytes_wanted: usize,
     /// Bytes of memory reserved at start, pages that are never written included; [`super::limits`] shows the sum.
     pub memory_reserved_bytes: usize,
     /// The certificate's hash, for `a=fingerprint`.

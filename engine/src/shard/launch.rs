@@ -36,22 +36,26 @@ pub(super) fn start(
     let identity = Arc::new(identity);
     let (backend, backend_reason) = probe(config.backend).map_err(fail)?;
     let bound = bind_all(&config).map_err(|error| fail(error.to_string()))?;
+    let shards = usize::from(config.shards);
+    let cores = match config.pin {
+        true if config.cores.is_empty() => pin::allowed_cores().unwrap_or_default(),
+        true => config.cores.clone(),
+        false => Vec::new(),
+    };
     let facts = EngineFacts {
         backend: backend.name(),
         backend_reason,
         udp: bound.udp.clone(),
         tcp: bound.tcp.clone(),
+        cores: cores.iter().copied().cycle().take(shards).collect(),
         receive_buffer_bytes: bound.receive_buffer_bytes,
         send_buffer_bytes: bound.send_buffer_bytes,
+        receive_buffer_bytes_wanted: config.receive_buffer_bytes,
+        send_buffer_bytes_wanted: config.send_buffer_bytes,
         memory_reserved_bytes: limits::bytes_at_start(&config, backend),
         fingerprint: identity.fingerprint().clone(),
     };
-    let cores = match config.pin {
-        true => pin::allowed_cores().unwrap_or_default(),
-        false => Vec::new(),
-    };
     let wall = clock::wall_clock();
-    let shards = usize::from(config.shards);
     let (ready, readies) = mpsc::channel::<Ready>();
     let mut threads = Vec::new();
     let mut mailboxes = Vec::new();

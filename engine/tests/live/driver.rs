@@ -41,7 +41,8 @@ impl Kind {
             backend: self.backend,
             addresses: vec![loopback(4)],
             tcp_addresses: vec![loopback(4)],
-            socket_buffer_bytes: 1 << 20,
+            receive_buffer_bytes: 1 << 20,
+            send_buffer_bytes: 1 << 20,
             ..EngineConfig::default()
         }
     }

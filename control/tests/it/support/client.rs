@@ -13,11 +13,13 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sluice_control::auth::Auth;
 use sluice_control::config::{Config, Settings};
+use sluice_control::host_tuning::HostTuning;
 use sluice_control::http::{App, server};
 use sluice_control::service::{Service, report_channels};
 use sluice_control::store::Store;
 use sluice_engine::shard::handle::Reports;
-use sluice_tuning::facts::Facts;
+use sluice_tuning::demand::Goal;
+use sluice_tuning::host::Host;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
@@ -76,6 +78,11 @@ impl Server {
     }
 
     pub(crate) fn with_shards(shards: u16, settings: &[(&str, &str)]) -> Self {
+        Self::on_host(Host::below("/nowhere"), shards, settings)
+    }
+
+    /// On a host of its own.
+    pub(crate) fn on_host(host: Host, shards: u16, settings: &[(&str, &str)]) -> Self {
         let mut all = Settings::defaults();
         for (key, value) in settings {
             all.apply_flag("test", key, value).expect("a valid setting");
@@ -86,7 +93,16 @@ impl Server {
         let (reports, queues) = (0..shards).map(|_| report_channels()).unzip();
         service.watch(queues);
         let auth = Auth::new(Store::in_memory().expect("memory is there"), &config.security);
-        let app = App::new(Arc::clone(&service), &config, Facts::default(), auth);
+        let goal = Goal {
+            load: config.tuning.load.clone().unwrap_or_default(),
+            load_is_given: config.tuning.load.is_some(),
+            shards: Some(u32::from(shards)),
+            media_port: config.media.udp_port,
+            socket_buffer_bytes: Some(0),
+        };
+        let tuning = HostTuning::new(config.tuning.mode, goal, host);
+        tuning.start();
+        let app = App::new(Arc::clone(&service), &config, tuning, auth);
         Self { plane, service, router: app.router(), app, reports, config, listening: None }
     }
 

@@ -1,0 +1,44 @@
+//! Memory of the process.
+
+use super::Sized;
+use super::sizing::{group, narrow, sized};
+use crate::amount::{self, grouped};
+use crate::load::{Calls, Load};
+
+/// What `sessions` people and their histories take on so many shards, reserved memory included.
+pub(super) fn memory(load: &Load, sessions: u64, shards: u64) -> Sized {
+    let histories = |c: &Calls| {
+        let shards = u128::from(shards).min(u128::from(c.participants));
+        u128::from(c.calls) * u128::from(c.videos()) * shards
+    };
+    let histories: u128 = load.shapes.iter().map(histories).sum();
+    let pairs = u128::from(shards) * u128::from(shards - 1);
+    let bytes = u128::from(PROGRAM_BYTES)
+        + u128::from(sessions) * u128::from(SESSION_BYTES)
+        + histories * u128::from(HISTORY_BYTES)
+        + u128::from(shards) * u128::from(SHARD_BYTES)
+        + pairs * u128::from(PAIR_BYTES);
+    let formula = format!(
+        "{} of program + {} sessions × 76 KiB + {} histories of video × {} + {shards} shards × {} reserved + {} pairs of \
+         shards × 2 MiB: {}",
+        amount::bytes(PROGRAM_BYTES),
+        grouped(sessions),
+        group(histories),
+        amount::bytes(HISTORY_BYTES),
+        amount::bytes(SHARD_BYTES),
+        group(pairs),
+        amount::bytes(narrow(bytes)),
+    );
+    sized(bytes, formula)
+}
+
+/// A session with its WebSocket in a call of a thousand, the dearest that was measured (docs/benchmarks.md).
+const SESSION_BYTES: u64 = 76 << 10;
+/// History of one video track on a shard: 512 packets of 1,500 bytes.
+const HISTORY_BYTES: u64 = 512 * 1_500;
+/// What each shard reserves: 24 MiB of egress, 256 KiB that wait for fan-out, 16 MiB of receive buffers.
+const SHARD_BYTES: u64 = (24 << 20) + (256 << 10) + (16 << 20) + (64 << 10);
+/// Rings from each shard to each other.
+const PAIR_BYTES: u64 = 2 << 20;
+/// The program without sessions.
+const PROGRAM_BYTES: u64 = 64 << 20;

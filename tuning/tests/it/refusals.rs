@@ -1,0 +1,252 @@
+//! What is refused leaves the host as it was and says what would help.
+
+use sluice_tuning::apply::{ApplyError, apply, preview};
+use sluice_tuning::change::{Change, NicParameter};
+use sluice_tuning::restore::restore;
+use sluice_tuning::state::status;
+use sluice_tuning::testing::Tree;
+
+use crate::support::{
+    STATE, assert_as_it_was, card, file, for_good, one_of_each, others, sysctl, until_the_reboot,
+};
+
+/// A tree in which all values are spelled as they are written.
+fn tree() -> Tree {
+    let tree = Tree::dedicated();
+    tree.write("proc/sys/net/ipv4/udp_mem", "187638 250187 375276\n");
+    tree
+}
+
+fn refused(tree: &Tree, changes: &[Change]) -> String {
+    let error = apply(&tree.host(), changes, &for_good()).expect_err("it cannot be done");
+    assert!(matches!(&error, ApplyError::Refused { stuck, .. } if stuck.is_empty()), "{error}");
+    error.to_string()
+}
+
+/// An `ethtool` of the tree that does `first` ahead of what the usual one does.
+fn bend_ethtool(tree: &Tree, first: &str) {
+    tree.remove("usr/sbin/ethtool");
+    let folder = env!("CARGO_MANIFEST_DIR");
+    tree.write("usr/sbin/script", &format!("{first}\n. {folder}/src/testing/ethtool.sh\n"));
+    // A link, since a program that has only just been written cannot be started while another thread forks.
+    tree.link("usr/sbin/ethtool", &format!("{folder}/tests/it/bent_ethtool.sh"));
+}
+
+#[test]
+fn a_refusal_anywhere_in_the_plan_undoes_all_before_it() {
+    let plan = one_of_each();
+    for nth in 0..=10 {
+        let tree = tree();
+        tree.refuse_writes("proc/sys/net/core/wmem_max");
+        let before = others(&tree);
+        let mut changes = plan.clone();
+        changes.insert(nth, sysctl("net.core.wmem_max", "16777216"));
+        let error = refused(&tree, &changes);
+        assert!(error.contains("net.core.wmem_max did not become 16777216"), "{error}");
+        assert_as_it_was(&tree, &before);
+        assert!(!tree.root().join(STATE).exists());
+    }
+}
+
+#[test]
+fn a_refusal_in_a_later_run_leaves_the_earlier_one() {
+    let tree = tree();
+    let before = others(&tree);
+    apply(&tree.host(), &[sysctl("net.core.rmem_max", "300000")], &for_good()).unwrap();
+    let applied = tree.snapshot();
+    let mut changes = one_of_each();
+    changes.push(sysctl("net.core.nonsense", "1"));
+    let error = refused(&tree, &changes);
+    assert!(error.contains("net.core.nonsense cannot be read"), "{error}");
+    assert!(error.contains("this kernel does not have it"), "{error}");
+    assert_eq!(tree.snapshot(), applied);
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn files_that_cannot_be_written_undo_the_values() {
+    let tree = tree();
+    // A file where a folder should be.
+    tree.write("etc/systemd", "");
+    let before = others(&tree);
+    let error = refused(&tree, &one_of_each());
+    assert!(error.contains("90-tuning.conf"), "{error}");
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn a_card_that_says_no_is_quoted() {
+    let tree = tree();
+    let before = others(&tree);
+    for (change, words) in [
+        (card(NicParameter::RxRing, "8192"), "requested ring size exceeds maximum"),
+        (card(NicParameter::Feature("rx-all".to_owned()), "on"), "Could not change"),
+        (card(NicParameter::Feature("nonsense".to_owned()), "on"), "does not have this"),
+    ] {
+        let error = refused(&tree, &[sysctl("net.core.rmem_max", "16777216"), change]);
+        assert!(error.contains(words), "{error}");
+        assert_as_it_was(&tree, &before);
+    }
+    tree.remove("usr/sbin/ethtool");
+    let error = refused(&tree, &[card(NicParameter::RxRing, "1024")]);
+    assert!(error.contains("apt install ethtool"), "{error}");
+}
+
+#[test]
+fn a_value_that_is_not_taken_though_nothing_was_said_is_a_refusal() {
+    let tree = tree();
+    // Takes the change and does another.
+    bend_ethtool(&tree, "[ $1 = -C ] && set -- -C $2 $3 30");
+    let before = others(&tree);
+    let changes = [sysctl("net.core.rmem_max", "16777216"), card(NicParameter::RxUsecs, "50")];
+    let error = apply(&tree.host(), &changes, &until_the_reboot()).unwrap_err();
+    let ApplyError::Refused { refusal, undone, stuck } = &error else { panic!("{error}") };
+    assert!(refusal.why.contains("30 was there"), "{error}");
+    // The card takes nothing but 30, so that one is stuck; the rest was undone.
+    assert_eq!((*undone, stuck.len()), (1, 1));
+    assert!(error.to_string().contains("Not all could be undone"), "{error}");
+    assert_eq!(tree.text("proc/sys/net/core/rmem_max"), "212992");
+    assert_eq!(status(&tree.host()).unwrap().unwrap().values, 1);
+    tree.remove("usr/sbin/ethtool");
+    tree.add_ethtool();
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    let mut after = others(&tree);
+    after.retain(|path, _| !path.starts_with("usr"));
+    let mut before = before;
+    before.retain(|path, _| !path.starts_with("usr"));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_ring_may_be_rounded_up_and_comes_back() {
+    let tree = tree();
+    bend_ethtool(&tree, "[ \"$4\" = 1000 ] && set -- $1 $2 $3 1024");
+    let before = others(&tree);
+    let changes = [card(NicParameter::RxRing, "1000")];
+    apply(&tree.host(), &changes, &until_the_reboot()).unwrap();
+    assert_eq!(tree.text("ethtool/eth0/rx"), "1024");
+    assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps, []);
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn words_without_a_failure_behind_them_are_no_refusal() {
+    let tree = tree();
+    // As some versions do where nothing is to be changed.
+    let sets = "case $1 in -G) echo $4 >${0%/usr/sbin/*}/ethtool/$2/$3; exit 80;; esac";
+    bend_ethtool(&tree, sets);
+    let changes = [card(NicParameter::RxRing, "1024")];
+    assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps.len(), 1);
+    assert_eq!(tree.text("ethtool/eth0/rx"), "1024");
+}
+
+#[test]
+fn a_state_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
+    let tree = tree();
+    apply(&tree.host(), &one_of_each(), &for_good()).unwrap();
+    let good = tree.text(STATE);
+    let cut_off = &good[..good.len() / 2];
+    for (text, words) in [
+        ("", "EOF while parsing"),
+        ("garbage", "expected value"),
+        (cut_off, "EOF while parsing"),
+        ("{}", "it has no version"),
+        ("[1]", "it has no version"),
+        ("{\"version\": \"1\"}", "it has no version"),
+        ("{\"version\": 2, \"news\": []}", "is of version 2, and this program knows version 1"),
+        ("{\"version\": 1}", "missing field"),
+        (&good.replace("\"16777216\"", "16777216"), "expected a string"),
+        (&good.replace("\"sysctl\"", "\"registry\""), "unknown variant"),
+        (&good.replace("net.core.rmem_max", "///..etc.passwd"), "no file below"),
+        (&good.replace("/proc/irq/71/", "/etc/"), "no file below"),
+        (&good.replace("/etc/sysctl.d/90-sluice.conf", "/etc/passwd"), "is ever written"),
+    ] {
+        tree.write(STATE, text);
+        let before = tree.snapshot();
+        let errors = [
+            apply(&tree.host(), &one_of_each()[..1], &for_good()).unwrap_err().to_string(),
+            preview(&tree.host(), &one_of_each()[..1], &for_good()).unwrap_err().to_string(),
+            restore(&tree.host(), true).unwrap_err().to_string(),
+            status(&tree.host()).unwrap_err().to_string(),
+        ];
+        for error in errors {
+            assert!(error.contains("state.json") && error.contains(words), "{text}: {error}");
+            assert!(error.contains("Nothing was changed"), "{error}");
+        }
+        assert_eq!(tree.snapshot(), before);
+    }
+    tree.write(STATE, &good);
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+}
+
+#[test]
+fn without_a_place_for_the_state_nothing_is_changed() {
+    let tree = tree();
+    tree.write("var/lib", "");
+    let before = tree.snapshot();
+    let error = apply(&tree.host(), &one_of_each(), &for_good()).unwrap_err().to_string();
+    assert!(
+        error.contains("var/lib/sluice-tune") && error.contains("Nothing was changed"),
+        "{error}"
+    );
+    assert_eq!(tree.snapshot(), before);
+    let elsewhere = tree.root().join("run/kept");
+    let host = tree.host().with_state_folder(&elsewhere);
+    apply(&host, &one_of_each(), &for_good()).unwrap();
+    assert!(elsewhere.join("state.json").exists());
+    assert!(restore(&host, false).unwrap().is_complete());
+}
+
+#[test]
+fn a_queue_that_went_with_the_change_of_another_is_a_refusal() {
+    let tree = tree();
+    // With fewer queues there are fewer interrupts.
+    let irq = "${0%/usr/sbin/*}/proc/irq/78/smp_affinity_list";
+    let sets = format!("case $1$4 in -L4) rm {irq};; -L8) echo 15 >{irq};; esac");
+    bend_ethtool(&tree, &sets);
+    let before = others(&tree);
+    let changes =
+        [card(NicParameter::CombinedChannels, "4"), file("/proc/irq/78/smp_affinity_list", "1")];
+    let error = refused(&tree, &changes);
+    assert!(error.contains("/proc/irq/78/smp_affinity_list cannot be read"), "{error}");
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn what_was_done_last_is_undone_first() {
+    let tree = tree();
+    // More queues are only taken back while the rings are small.
+    let guard =
+        "if [ $1 = -L ] && [ \"$(cat ${0%/usr/sbin/*}/ethtool/$2/rx)\" != 512 ]; then exit 1; fi";
+    bend_ethtool(&tree, guard);
+    let before = others(&tree);
+    let changes = [card(NicParameter::CombinedChannels, "16"), card(NicParameter::RxRing, "4096")];
+    let nonsense = [&changes[..], &[sysctl("net.core.nonsense", "1")]].concat();
+    refused(&tree, &nonsense);
+    assert_as_it_was(&tree, &before);
+    apply(&tree.host(), &changes, &for_good()).unwrap();
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn what_a_card_forgets_with_its_queues_comes_back() {
+    let tree = tree();
+    let forgets = "[ $1 = -L ] && echo 0-31 >${0%/usr/sbin/*}/proc/irq/71/smp_affinity_list";
+    bend_ethtool(&tree, forgets);
+    let before = others(&tree);
+    let changes = [
+        card(NicParameter::CombinedChannels, "16"),
+        file("/proc/irq/71/smp_affinity_list", "8,24"),
+    ];
+    let nonsense = [&changes[..], &[sysctl("net.core.nonsense", "1")]].concat();
+    refused(&tree, &nonsense);
+    assert_as_it_was(&tree, &before);
+    let applied = apply(&tree.host(), &changes, &for_good()).unwrap();
+    assert_eq!(applied.steps.len(), 3, "two values and the drop-in");
+    assert_eq!(tree.text("proc/irq/71/smp_affinity_list"), "8,24");
+    assert!(restore(&tree.host(), false).unwrap().is_complete());
+    assert_as_it_was(&tree, &before);
+}
