@@ -35,10 +35,14 @@ pub fn plan_for_all(scenarios: &[Scenario]) -> FloorPlan {
 
 /// The mean over a scenario's packets out, of `points` on `device`; `multiple` is left to who knows the server's figure.
 ///
-/// `None` when the scenario sends nothing, or a shape that it sends was not measured.
+/// `None` when the scenario sends nothing, frames that are in step or of two lengths, or a shape that it sends was not measured.
 pub fn mix(scenario: &Scenario, points: &[FloorPoint], device: &str) -> Option<FloorMix> {
     if scenario.screen.low_rate_bps > 0 {
         // Which layers a server sends is its choice: there is no one mix.
+        return None;
+    }
+    if scenario.calls.screens > 0 && !scenario.screen.is_steady() {
+        // In a burst packets come together and leave in longer runs than their spread tells.
         return None;
     }
     let rates = rates(scenario);
@@ -156,6 +160,25 @@ mod tests {
         // 6,668 bytes: four times 1,111, then two of 1,112.
         let video = Video { spread_ms: 0, rate_bps: 1_600_320, ..Video::default() };
         assert_eq!(frame_shapes(&video), [shape(1_111, 4), shape(1_112, 2)]);
+    }
+
+    #[test]
+    fn a_burst_has_no_mix() {
+        let of = |screen: &str| {
+            let calls = "calls = { calls = 1, participants = 3, screens = 1 }";
+            scenario(&format!("{calls}\nscreen = {{ {screen} }}"))
+        };
+        let point = FloorPoint {
+            device: "loopback".to_owned(),
+            payload_bytes: 1_111,
+            run: 1,
+            ns_per_packet: 1_000.0,
+            ..FloorPoint::default()
+        };
+        let mix = |screen: &str| mix(&of(screen), std::slice::from_ref(&point), "loopback");
+        assert_eq!(mix("keyframe_s = 1").unwrap().us_per_packet_out, 1.0);
+        assert_eq!(mix("keyframe_times = 2"), None);
+        assert_eq!(mix("in_step = true"), None);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn kinds(scenario: &Scenario) -> Result<Vec<Kind>, String> {
         if screen.low_rate_bps > 0 {
             return Err(format!("which layers of {} are sent is a server's choice", scenario.name));
         }
-        if screen.keyframe_times > 1 || screen.in_step {
+        if !screen.is_steady() {
             return Err(format!(
                 "frames of {} are in step, or some are longer: this floor has neither",
                 scenario.name

@@ -293,6 +293,11 @@ impl Video {
         self.cut_up((rate_bps / 8 / self.frame_rate) as usize * self.keyframe_times as usize)
     }
 
+    /// Whether all frames are alike and begin at random moments, as floors have it.
+    pub fn is_steady(&self) -> bool {
+        self.keyframe_times == 1 && !self.in_step
+    }
+
     /// Frames from one key frame to the next.
     pub fn keyframe_frames(&self) -> u32 {
         self.frame_rate * self.keyframe_s
