@@ -20,7 +20,6 @@ use sluice_control::store::Store;
 use sluice_control::{addresses, command_line, doctor, logging};
 use sluice_engine::io::pin;
 use sluice_engine::shard::handle::Engine;
-use sluice_tuning::demand::Goal;
 use sluice_tuning::host::Host;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -289,15 +288,7 @@ fn serve(arguments: &ArgMatches, as_rtcd: bool) -> Result<ExitCode, String> {
 /// made: what it may ask for depends on the host's settings.
 fn tune(config: &mut Config) -> HostTuning {
     let shards = config.engine.shards;
-    let goal = Goal {
-        load: config.tuning.load.clone().unwrap_or_default(),
-        load_is_given: config.tuning.load.is_some(),
-        shards: Some(u32::from(shards)),
-        media_port: config.media.udp_port,
-        // Zero lets the load decide.
-        socket_buffer_bytes: Some(config.tuning.socket_buffer_bytes.unwrap_or(0) as u64),
-    };
-    let tuning = HostTuning::new(config.tuning.mode, goal, Host::this());
+    let tuning = HostTuning::new(config.tuning.mode, config.goal(), Host::this());
     tuning.start();
     let demand = tuning.demand();
     let bytes = |needed: u64| {

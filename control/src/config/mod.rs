@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_engine::config::{BackendChoice, EngineConfig, LayerConfig};
+use sluice_tuning::demand::Goal;
 use sluice_tuning::load::Load;
 
 use keys::{KEYS, Key};
@@ -48,6 +49,20 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What is logged where.
     pub logger: LoggerConfig,
+}
+
+impl Config {
+    /// What the host is to carry.
+    pub fn goal(&self) -> Goal {
+        Goal {
+            load: self.tuning.load.clone().unwrap_or_default(),
+            load_is_given: self.tuning.load.is_some(),
+            shards: Some(u32::from(self.engine.shards)),
+            media_port: self.media.udp_port,
+            // Zero lets the load decide.
+            socket_buffer_bytes: Some(self.tuning.socket_buffer_bytes.unwrap_or(0) as u64),
+        }
+    }
 }
 
 /// What is done about the host's settings, and for which load.

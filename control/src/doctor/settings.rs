@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use sluice_engine::io::probe::probe;
-use sluice_tuning::demand::Goal;
 use sluice_tuning::facts::Facts;
 use sluice_tuning::finding::Verdict;
 use sluice_tuning::{advice, host};
@@ -140,14 +139,7 @@ fn judge_ports(udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<Finding> {
 
 /// As `sluice-tune check` does, for the load of the settings.
 fn judge_host(config: &Config) -> Finding {
-    let goal = Goal {
-        load: config.tuning.load.clone().unwrap_or_default(),
-        load_is_given: config.tuning.load.is_some(),
-        shards: Some(u32::from(config.engine.shards)),
-        media_port: config.media.udp_port,
-        // Zero lets the load decide.
-        socket_buffer_bytes: Some(config.tuning.socket_buffer_bytes.unwrap_or(0) as u64),
-    };
+    let goal = config.goal();
     let report = advice::check(&Facts::read(&host::Host::this(), 0), &goal);
     let wrong = report.findings.iter().filter(|finding| finding.verdict == Verdict::Wrong);
     tuning(wrong.count(), &goal.load.to_string())

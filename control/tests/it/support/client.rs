@@ -93,13 +93,7 @@ impl Server {
         let (reports, queues) = (0..shards).map(|_| report_channels()).unzip();
         service.watch(queues);
         let auth = Auth::new(Store::in_memory().expect("memory is there"), &config.security);
-        let goal = Goal {
-            load: config.tuning.load.clone().unwrap_or_default(),
-            load_is_given: config.tuning.load.is_some(),
-            shards: Some(u32::from(shards)),
-            media_port: config.media.udp_port,
-            socket_buffer_bytes: Some(0),
-        };
+        let goal = Goal { shards: Some(u32::from(shards)), ..config.goal() };
         let tuning = HostTuning::new(config.tuning.mode, goal, host);
         tuning.start();
         let app = App::new(Arc::clone(&service), &config, tuning, auth);
