@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sluice_engine::clock::{self, Instant};
 use sluice_tuning::advice::{self, Report};
-use sluice_tuning::apply::{self, Options};
+use sluice_tuning::apply::{self, ApplyError, Options};
 use sluice_tuning::demand::{Demand, Goal};
 use sluice_tuning::facts::Facts;
 use sluice_tuning::finding::{Finding, Verdict};
@@ -21,15 +22,28 @@ pub struct HostTuning {
     goal: Goal,
     host: Host,
     last: Mutex<Option<Arc<Look>>>,
+    /// Held by the request that looks or changes.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// What one look showed.
 #[derive(Debug)]
 pub struct Look {
+    /// When it began.
+    pub at: Instant,
     /// What is there.
     pub facts: Facts,
     /// What that means for the expected load.
     pub report: Report,
+}
+
+/// Whether somebody would notice a card that is away for a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Calls {
+    /// Nobody would.
+    None,
+    /// Calls run.
+    Run,
 }
 
 /// What was done to the host.
@@ -53,7 +67,8 @@ pub enum Refusal {
 impl HostTuning {
     /// Nothing is read until somebody looks.
     pub fn new(mode: TuneMode, goal: Goal, host: Host) -> Self {
-        Self { mode, goal, host, last: Mutex::default() }
+        let (last, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { mode, goal, host, last, turn }
     }
 
     /// How far it may go.
@@ -76,11 +91,24 @@ impl HostTuning {
         if self.mode == TuneMode::Off {
             return None;
         }
+        let at = clock::now();
         let facts = Facts::read(&self.host, 0);
         let report = advice::check(&facts, &self.goal);
-        let look = Some(Arc::new(Look { facts, report }));
+        let look = Some(Arc::new(Look { at, facts, report }));
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&look);
         look
+    }
+
+    /// Looks, unless somebody has done so after `asked`: requests that wait for one another share a look.
+    pub fn look_for(&self, asked: Instant) {
+        if self.last().is_none_or(|look| look.at < asked) {
+            self.look();
+        }
+    }
+
+    /// Waits until no other request looks or changes.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// What the load needs, without a look when the mode is `off`.
@@ -96,21 +124,44 @@ impl HostTuning {
         Some(topology::place(&self.last()?.facts, shards, allowed))
     }
 
-    /// Changes what a new look finds wrong. What only a start of the service changes stays.
+    /// Changes what a new look finds wrong, then what could be better: a refusal there leaves the first as it is. What only a start of
+    /// the service changes stays, and while `calls` run what takes a card off the network for a moment.
     ///
     /// # Errors
-    /// The mode, or the host's refusal; the host is as it was.
-    pub fn apply(&self) -> Result<Done, Refusal> {
+    /// The mode, or the host's refusal of something needed; its words say what that leaves.
+    pub fn apply(&self, calls: Calls) -> Result<Done, Refusal> {
         let look = self.allowed_look()?;
-        let options = Options { persist: None, now_unix_s: unix_s() };
-        let applied = apply::apply(&self.host, &look.report.plan(), &options);
+        let mut done = Done::default();
+        let needed = self.apply_those(&look, Verdict::Wrong, calls, &mut done);
+        let useful = match needed {
+            Ok(()) => self.apply_those(&look, Verdict::Better, calls, &mut done),
+            Err(_) => Ok(()),
+        };
         self.look();
-        let applied = applied.map_err(|error| Refusal::Failed(error.to_string()))?;
-        let left = applied.needs_persist.iter().map(|change| change.command());
-        Ok(Done {
-            done: applied.steps.iter().map(ToString::to_string).collect(),
-            left: left.collect(),
-        })
+        needed.map_err(|error| Refusal::Failed(error.to_string()))?;
+        done.left.extend(useful.err().map(|error| error.to_string()));
+        Ok(done)
+    }
+
+    fn apply_those(
+        &self,
+        look: &Look,
+        verdict: Verdict,
+        calls: Calls,
+        done: &mut Done,
+    ) -> Result<(), ApplyError> {
+        let findings = look.report.findings.iter().filter(|finding| finding.verdict == verdict);
+        let plan = findings.flat_map(|finding| finding.changes.clone());
+        let (left, plan): (Vec<_>, Vec<_>) =
+            plan.partition(|change| calls == Calls::Run && change.target.warning().is_some());
+        let options = Options { persist: None, now_unix_s: unix_s() };
+        let applied = apply::apply(&self.host, &plan, &options)?;
+        done.done.extend(applied.steps.iter().map(ToString::to_string));
+        let late =
+            left.iter().map(|change| format!("{}   # not while calls run", change.command()));
+        done.left.extend(late);
+        done.left.extend(applied.needs_persist.iter().map(|change| change.command()));
+        Ok(())
     }
 
     /// Puts back what was there before.
@@ -146,14 +197,16 @@ impl HostTuning {
             return;
         }
         if self.mode == TuneMode::Apply {
-            match self.apply() {
-                Ok(applied) if applied.done.is_empty() => {}
+            match self.apply(Calls::None) {
                 Ok(applied) => {
                     applied.done.iter().for_each(|step| tracing::info!("tuned: {step}"));
-                    tracing::info!("to put all of it back: sluice-tune restore");
+                    applied.left.iter().for_each(|step| tracing::warn!("left as it is: {step}"));
+                    if !applied.done.is_empty() {
+                        tracing::info!("to put all of it back: sluice-tune restore");
+                    }
                 }
                 Err(Refusal::Failed(reason)) => {
-                    tracing::warn!("the host was not tuned, all is as it was: {reason}");
+                    tracing::warn!("the host was not tuned: {reason}");
                 }
                 Err(Refusal::NotAllowed) => {}
             }

@@ -413,13 +413,14 @@ fn announce(config: &Config, engine: &Engine, url: &str) {
         facts.send_buffer_bytes,
         facts.send_buffer_bytes_wanted
     ));
-    if facts.receive_buffer_bytes < facts.receive_buffer_bytes_wanted
-        || facts.send_buffer_bytes < facts.send_buffer_bytes_wanted
-    {
-        lines.push(format!(
-            "              for the rest: sysctl -w net.core.rmem_max={} net.core.wmem_max={}",
-            facts.receive_buffer_bytes_wanted, facts.send_buffer_bytes_wanted
-        ));
+    let buffers = [
+        ("rmem_max", facts.receive_buffer_bytes, facts.receive_buffer_bytes_wanted),
+        ("wmem_max", facts.send_buffer_bytes, facts.send_buffer_bytes_wanted),
+    ];
+    for (name, granted, wanted) in buffers {
+        if granted < wanted {
+            lines.push(format!("              for the rest: sysctl -w net.core.{name}={wanted}"));
+        }
     }
     let memory_mib = facts.memory_reserved_bytes.div_ceil(1 << 20);
     lines.push(format!("  memory      {memory_mib} MiB reserved, used as needed"));

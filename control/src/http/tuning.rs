@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use sluice_engine::clock;
 use sluice_tuning::finding::{Finding, Verdict};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -13,7 +14,7 @@ use utoipa_axum::routes;
 use super::App;
 use crate::config::TuneMode;
 use crate::error::{ApiError, Code, Problem};
-use crate::host_tuning::{HostTuning, Look, Refusal};
+use crate::host_tuning::{Calls, HostTuning, Look, Refusal};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(apply)).routes(routes!(restore))
@@ -148,14 +149,16 @@ pub struct TuningDone {
     ),
 )]
 async fn show(State(app): State<App>) -> Result<Json<TuningView>, ApiError> {
-    aside(&app, |tuning| {
-        tuning.look();
+    let asked = clock::now();
+    aside(&app, move |tuning| {
+        tuning.look_for(asked);
         Ok(Json(view(tuning)))
     })
     .await
 }
 
-/// Changes what is wrong or could be better. Only for a server that was started with `--tune apply`.
+/// Changes what is wrong or could be better, but while calls run for what takes a card off the network for a moment. Only for a
+/// server that was started with `--tune apply` and with a token.
 #[utoipa::path(
     post,
     path = "/v1/node/tuning/apply",
@@ -166,15 +169,17 @@ async fn show(State(app): State<App>) -> Result<Json<TuningView>, ApiError> {
     ),
 )]
 async fn apply(State(app): State<App>) -> Result<Json<TuningDone>, ApiError> {
-    aside(&app, |tuning| {
-        let applied = tuning.apply().map_err(refused)?;
+    may_change(&app)?;
+    let calls = if app.service.sessions_left() == 0 { Calls::None } else { Calls::Run };
+    aside(&app, move |tuning| {
+        let applied = tuning.apply(calls).map_err(refused)?;
         tracing::info!(changes = applied.done.len(), "the host was tuned: the API asked for it");
         Ok(Json(TuningDone { done: applied.done, left: applied.left, tuning: view(tuning) }))
     })
     .await
 }
 
-/// Puts back what was there before the first change. Only for a server that was started with `--tune apply`.
+/// Puts back what was there before the first change. Only for a server that was started with `--tune apply` and with a token.
 #[utoipa::path(
     post,
     path = "/v1/node/tuning/restore",
@@ -185,6 +190,7 @@ async fn apply(State(app): State<App>) -> Result<Json<TuningDone>, ApiError> {
     ),
 )]
 async fn restore(State(app): State<App>) -> Result<Json<TuningDone>, ApiError> {
+    may_change(&app)?;
     aside(&app, |tuning| {
         let restored = tuning.restore().map_err(refused)?;
         tracing::info!(
@@ -215,11 +221,24 @@ fn refused(refusal: Refusal) -> ApiError {
     }
 }
 
-/// Reading and writing the host's settings blocks, and is done away from the requests.
+/// Without a token everybody who has an account on this host could change it.
+fn may_change(app: &App) -> Result<(), ApiError> {
+    match app.access.has_token() {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            Code::TuningNotAllowed,
+            "the host is changed for the holder of a token alone: set SLUICE_API_TOKEN, or run sluice-tune",
+        )),
+    }
+}
+
+/// Reading and writing the host's settings blocks, and is done away from the requests, one at a time.
 async fn aside<T: Send + 'static>(
     app: &App,
     work: impl FnOnce(&HostTuning) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let tuning = Arc::clone(&app.tuning);
+    let _turn = tuning.turn().await;
     let tuning = Arc::clone(&app.tuning);
     let result = tokio::task::spawn_blocking(move || work(&tuning)).await;
     result.map_err(|_| ApiError::new(Code::Internal, "looking at the host failed"))?

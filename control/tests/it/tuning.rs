@@ -1,5 +1,8 @@
 //! What the node says of its host, and what the API may change there.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use sluice_engine::config::EngineConfig;
 use sluice_engine::io::probe::Backend;
@@ -8,9 +11,10 @@ use sluice_tuning::demand::{Demand, Goal};
 use sluice_tuning::facts::Facts;
 use sluice_tuning::testing::Tree;
 
-use crate::support::Server;
+use crate::support::{Answer, Server, sdp};
 
-const APPLY: &[(&str, &str)] = &[("tuning.mode", "apply")];
+const TOKEN: &str = "correct-horse-battery";
+const APPLY: &[(&str, &str)] = &[("tuning.mode", "apply"), ("api.native.token", TOKEN)];
 const RMEM_MAX: &str = "proc/sys/net/core/rmem_max";
 
 /// A stock host, and a process without a capability.
@@ -18,6 +22,12 @@ fn stock() -> Tree {
     let tree = Tree::stock_vm();
     tree.write("proc/self/status", "CapEff:\t0000000000000000\nSeccomp:\t0\n");
     tree
+}
+
+/// As the holder of the token.
+async fn ask(server: &Server, method: &str, path: &str) -> Answer {
+    let bearer = format!("Bearer {TOKEN}");
+    server.ask(method, path, &[("authorization", &bearer)], "").await
 }
 
 fn setting<'a>(tuning: &'a Value, key: &str) -> &'a Value {
@@ -77,9 +87,10 @@ async fn without_permission_the_host_stays_as_it_is() {
     let tree = stock();
     let before = tree.snapshot();
     for mode in ["check", "off"] {
-        let server = Server::on_host(tree.host(), 1, &[("tuning.mode", mode)]);
+        let settings = [("tuning.mode", mode), ("api.native.token", TOKEN)];
+        let server = Server::on_host(tree.host(), 1, &settings);
         for path in ["/v1/node/tuning/apply", "/v1/node/tuning/restore"] {
-            let answer = server.ask("POST", path, &[], "").await;
+            let answer = ask(&server, "POST", path).await;
             assert_eq!(answer.status, 403);
             assert_eq!(answer.problem(), "tuning-not-allowed");
             assert!(answer.body.contains("--tune apply"), "{answer:?}");
@@ -93,20 +104,20 @@ async fn a_server_that_may_tunes_its_host_at_start_and_puts_it_back_when_asked()
     let tree = stock();
     let server = Server::on_host(tree.host(), 1, APPLY);
     assert_eq!(tree.text(RMEM_MAX), "16777216");
-    let answer = server.ask("POST", "/v1/node/tuning/restore", &[], "").await;
+    let answer = ask(&server, "POST", "/v1/node/tuning/restore").await;
     assert_eq!(answer.status, 200);
     let done = answer.json();
     assert_eq!(tree.text(RMEM_MAX), "212992");
     let command = "sysctl -w net.core.rmem_max=212992";
     assert!(done["done"].as_array().expect("a list").contains(&json!(command)), "{done}");
     assert_eq!(setting(&done["tuning"], "net.core.rmem_max")["verdict"], "wrong");
-    let again = server.ask("POST", "/v1/node/tuning/restore", &[], "").await.json();
+    let again = ask(&server, "POST", "/v1/node/tuning/restore").await.json();
     assert_eq!(again["done"], json!([]));
 
-    let applied = server.ask("POST", "/v1/node/tuning/apply", &[], "").await.json();
+    let applied = ask(&server, "POST", "/v1/node/tuning/apply").await.json();
     assert_eq!(tree.text(RMEM_MAX), "16777216");
     assert_eq!(setting(&applied["tuning"], "net.core.rmem_max")["verdict"], "good");
-    let twice = server.ask("POST", "/v1/node/tuning/apply", &[], "").await.json();
+    let twice = ask(&server, "POST", "/v1/node/tuning/apply").await.json();
     assert_eq!(twice["done"], json!([]));
 }
 
@@ -117,10 +128,57 @@ async fn a_host_that_refuses_is_left_as_it_was() {
     let before = tree.text(RMEM_MAX);
     let server = Server::on_host(tree.host(), 1, APPLY);
     assert_eq!(tree.text(RMEM_MAX), before);
-    let answer = server.ask("POST", "/v1/node/tuning/apply", &[], "").await;
+    let answer = ask(&server, "POST", "/v1/node/tuning/apply").await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (409, "tuning-refused"));
     assert!(answer.body.contains("net.core.wmem_max"), "{answer:?}");
     assert_eq!(tree.text(RMEM_MAX), before);
+}
+
+#[tokio::test]
+async fn nobody_changes_the_host_without_a_token() {
+    let tree = stock();
+    let server = Server::on_host(tree.host(), 1, &[("tuning.mode", "apply")]);
+    let tuned = tree.snapshot();
+    for path in ["/v1/node/tuning/apply", "/v1/node/tuning/restore"] {
+        let answer = server.ask("POST", path, &[], "").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.problem().as_str()),
+            (403, "tuning-not-allowed")
+        );
+        assert!(answer.body.contains("SLUICE_API_TOKEN"), "{answer:?}");
+    }
+    assert_eq!(tree.snapshot(), tuned);
+}
+
+#[tokio::test]
+async fn what_only_could_be_better_does_not_hold_up_what_is_needed() {
+    let tree = stock();
+    tree.refuse_writes("proc/sys/net/core/optmem_max");
+    let server = Server::on_host(tree.host(), 1, APPLY);
+    assert_eq!(tree.text(RMEM_MAX), "16777216");
+    let applied = ask(&server, "POST", "/v1/node/tuning/apply").await.json();
+    assert_eq!(applied["done"], json!([]));
+    assert!(applied["left"].to_string().contains("net.core.optmem_max"), "{applied}");
+}
+
+#[tokio::test]
+async fn cards_stay_on_the_network_while_calls_run() {
+    let tree = Tree::dedicated();
+    let server = Server::on_host(tree.host(), 1, APPLY);
+    ask(&server, "POST", "/v1/node/tuning/restore").await;
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let call = server.ask("POST", "/v1/calls", &headers, r#"{"id": "c"}"#).await;
+    assert_eq!(call.status, 201);
+    let offer = json!({"name": "Ann", "offer": {"type": "offer", "sdp": sdp::publishing()}});
+    let joined = server.ask("POST", "/v1/calls/c/sessions", &headers, offer.to_string()).await;
+    assert_eq!(joined.status, 201, "{joined:?}");
+    let before = tree.snapshot();
+    let applied = ask(&server, "POST", "/v1/node/tuning/apply").await.json();
+    assert!(applied["left"].to_string().contains("ethtool -G"), "{applied}");
+    assert!(!applied["done"].to_string().contains("ethtool -G"), "{applied}");
+    let ring = |files: &BTreeMap<_, String>| files[Path::new("ethtool/eth0/rx")].clone();
+    assert_eq!(ring(&tree.snapshot()), ring(&before));
 }
 
 #[tokio::test]

@@ -221,8 +221,9 @@ def test_removing_leaves_the_configuration_and_purging_leaves_nothing(sandbox: S
         sandbox.run("ln", "-s", "private/sluice", f"/var/{kind}/sluice")
     sandbox.put("SLUICE_API_TOKEN=at-least-16-characters\n", "/etc/sluice/environment")
     sandbox.run("mkdir", "-p", "/etc/sysctl.d", "/etc/systemd/system/sluice.service.d")
-    sandbox.put("net.core.rmem_max = 16777216\n", "/etc/sysctl.d/90-sluice.conf")
-    sandbox.put("[Service]\n", "/etc/systemd/system/sluice.service.d/90-tuning.conf")
+    written = "# Written by `sluice-tune apply --persist`\n"
+    for file in ("sysctl.d/90-sluice.conf", "systemd/system/sluice.service.d/90-tuning.conf"):
+        sandbox.put(written, f"/etc/{file}")
 
     sandbox.run("dpkg", "--remove", NAME)
     assert sandbox.try_to("sluice", "--version").returncode != 0
@@ -233,8 +234,10 @@ def test_removing_leaves_the_configuration_and_purging_leaves_nothing(sandbox: S
     assert left == set()
 
 
-def test_what_an_operator_added_survives_a_purge(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("path", ["/etc/sluice/notes", "/etc/sysctl.d/90-sluice.conf"])
+def test_what_an_operator_added_survives_a_purge(sandbox: Sandbox, path: str) -> None:
     sandbox.run("dpkg", "-i", "/sluice.deb")
-    sandbox.put("mine\n", "/etc/sluice/notes")
+    sandbox.run("mkdir", "-p", str(Path(path).parent))
+    sandbox.put("mine\n", path)
     sandbox.run("dpkg", "--purge", NAME)
-    assert sandbox.run("cat", "/etc/sluice/notes") == "mine\n"
+    assert sandbox.run("cat", path) == "mine\n"
