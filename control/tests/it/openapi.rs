@@ -33,7 +33,8 @@ async fn every_documented_operation_exists() {
     let operations = documented(&server).await;
     assert!(operations.len() >= 14, "{operations:?}");
     for operation in operations {
-        // The one before may have deleted them.
+        // The one before may have deleted them, or let the node drain.
+        server.delete("/v1/node/drain").await;
         server.post("/v1/calls", json!({"id": "c"})).await;
         let session = server.join("c", "Ann", &sdp::publishing()).await;
         let (method, path) = operation.split_once(' ').expect("two words");
@@ -54,6 +55,7 @@ async fn every_operation_that_exists_is_documented() {
     let sources = [
         include_str!("../../src/http/native.rs"),
         include_str!("../../src/http/drain.rs"),
+        include_str!("../../src/http/tuning.rs"),
         include_str!("../../src/http/ws.rs"),
         include_str!("../../src/http/mod.rs"),
     ];
@@ -66,6 +68,7 @@ async fn every_operation_that_exists_is_documented() {
     // The description itself, and what OpenAPI has no words for.
     let exempt = ["/v1/openapi.json", "/v1/calls/{call}/sessions/{session}/ws"];
     for path in paths.into_iter().filter(|path| !exempt.contains(path)) {
+        server.delete("/v1/node/drain").await;
         server.post("/v1/calls", json!({"id": "c"})).await;
         let session = server.join("c", "Ann", &sdp::publishing()).await;
         let url = path
