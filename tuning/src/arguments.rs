@@ -39,7 +39,7 @@ pub(crate) struct Expectation {
     /// Calls expected at the same time: `1x1000 screen`, `100x10 2u screen, 500x2`.
     #[arg(long, value_name = "LOAD", value_parser = Load::parse)]
     pub(crate) load: Option<Load>,
-    /// Shards that the server is configured for; else the load tells.
+    /// Shards that the server is configured for; else one for each CPU that may be used.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) shards: Option<u32>,
     /// UDP and TCP port of media.

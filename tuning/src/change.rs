@@ -70,22 +70,54 @@ impl Target {
     /// The shell command that writes `value` here.
     pub fn command(&self, value: &str) -> String {
         match self {
-            Self::Sysctl { name } if value.contains(' ') => format!("sysctl -w {name}=\"{value}\""),
-            Self::Sysctl { name } => format!("sysctl -w {name}={value}"),
-            Self::File { path } => format!("echo {value} > {path}"),
-            Self::Nic { interface, parameter } => match parameter {
-                NicParameter::RxRing => format!("ethtool -G {interface} rx {value}"),
-                NicParameter::TxRing => format!("ethtool -G {interface} tx {value}"),
-                NicParameter::CombinedChannels => {
-                    format!("ethtool -L {interface} combined {value}")
+            Self::Sysctl { name } if value.contains(' ') => {
+                format!("sysctl -w {}=\"{value}\"", quoted(name))
+            }
+            Self::Sysctl { name } => format!("sysctl -w {}={value}", quoted(name)),
+            Self::File { path } => format!("echo {value} > {}", quoted(path)),
+            Self::Nic { interface, parameter } => {
+                let interface = quoted(interface);
+                match parameter {
+                    NicParameter::RxRing => format!("ethtool -G {interface} rx {value}"),
+                    NicParameter::TxRing => format!("ethtool -G {interface} tx {value}"),
+                    NicParameter::CombinedChannels => {
+                        format!("ethtool -L {interface} combined {value}")
+                    }
+                    NicParameter::AdaptiveRx => {
+                        format!("ethtool -C {interface} adaptive-rx {value}")
+                    }
+                    NicParameter::RxUsecs => format!("ethtool -C {interface} rx-usecs {value}"),
+                    NicParameter::Feature(name) => format!("ethtool -K {interface} {name} {value}"),
                 }
-                NicParameter::AdaptiveRx => format!("ethtool -C {interface} adaptive-rx {value}"),
-                NicParameter::RxUsecs => format!("ethtool -C {interface} rx-usecs {value}"),
-                NicParameter::Feature(name) => format!("ethtool -K {interface} {name} {value}"),
-            },
+            }
             Self::Limit { directive } => {
                 format!("systemctl edit sluice   # [Service] {directive}={value}")
             }
         }
+    }
+}
+
+/// A word as a shell takes it: the name of an interface may hold nearly anything.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/@-".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_shell_would_take_apart_are_quoted() {
+        let ring = |interface: &str| {
+            let interface = interface.to_owned();
+            Target::Nic { interface, parameter: NicParameter::RxRing }.command("64")
+        };
+        assert_eq!(ring("eth0.5"), "ethtool -G eth0.5 rx 64");
+        assert_eq!(ring("a;reboot"), "ethtool -G 'a;reboot' rx 64");
+        assert_eq!(ring("a'b"), r"ethtool -G 'a'\''b' rx 64");
     }
 }

@@ -8,12 +8,13 @@ mod traffic;
 use serde::Serialize;
 
 use self::buffers::{buffer, receive_buffer_least, send_buffer_least};
-use self::memory::memory;
+use self::memory::{memory, memory_least};
 use self::sizing::{at_least, group, most, narrow, power_of_two, sized};
 use self::traffic::{
     AUDIO_BYTES, HEADER_BYTES, SESSION_PACKETS, SMALL_BYTES, Traffic, VIDEO_BYTES,
 };
 use crate::amount::{self, grouped};
+use crate::cpu_set::CpuSet;
 use crate::facts::Facts;
 use crate::load::{Calls, Load};
 
@@ -24,7 +25,7 @@ pub struct Goal {
     pub load: Load,
     /// Whether somebody named it; else it is the default.
     pub load_is_given: bool,
-    /// Shards that are configured; `None` lets the advice count them.
+    /// Shards that are configured; `None` is one for each CPU that the process may use.
     pub shards: Option<u32>,
     /// UDP and TCP port of media.
     pub media_port: u16,
@@ -89,8 +90,10 @@ pub struct Demand {
     pub open_files: Sized,
     /// Memory locked for io_uring.
     pub locked_memory_bytes: Sized,
-    /// Memory of the process.
+    /// Memory of the process, with all that it reserves.
     pub memory_bytes: Sized,
+    /// Memory that the load itself takes.
+    pub memory_least_bytes: Sized,
     /// Entries of connection tracking, where it sees the media port.
     pub conntrack_entries: Sized,
 }
@@ -112,9 +115,19 @@ const CONNTRACK_MAX: u64 = 4 << 20;
 /// A shard's io_uring: 64 submissions and 1,024 completions take 24 KiB, 256 provided buffers 4 KiB of entries.
 const URING_BYTES: u64 = 28 << 10;
 
+/// CPUs that a server may use, which has a shard for each unless it is told otherwise; 0 when unknown.
+fn cpus_allowed(facts: &Facts) -> u128 {
+    let allowed = facts.process.cpus_allowed.as_ref().map(CpuSet::len);
+    let cpus = allowed.filter(|&cpus| cpus > 0).unwrap_or(facts.cpus.len());
+    match facts.cgroup.cpu_quota {
+        Some(quota) if cpus > 0 => cpus.min((quota as usize).max(1)) as u128,
+        _ => cpus as u128,
+    }
+}
+
 impl Demand {
     /// What `goal` needs of the host with these `facts`.
-    pub fn of(goal: &Goal, _facts: &Facts) -> Self {
+    pub fn of(goal: &Goal, facts: &Facts) -> Self {
         let load = &goal.load;
         let traffic = Traffic::of(load);
         let shards = match goal.shards {
@@ -123,7 +136,14 @@ impl Demand {
                 let formula = format!("configured; the load needs {}", needed.formula);
                 sized(configured.max(1).into(), formula)
             }
-            None => most(SHARDS_MAX, "the most of one server", traffic.shards()),
+            None => match cpus_allowed(facts) {
+                0 => most(SHARDS_MAX, "the most of one server", traffic.shards()),
+                cpus => {
+                    let needed = traffic.shards();
+                    let formula = format!("one for each CPU; the load needs {}", needed.formula);
+                    most(SHARDS_MAX, "the most of one server", sized(cpus, formula))
+                }
+            },
         };
         let cores = u128::from(shards.value);
         let sessions = narrow(traffic.sessions);
@@ -175,7 +195,7 @@ impl Demand {
             udp_memory_bytes: sized(
                 cores * 2 * u128::from(receive_buffer_bytes.value),
                 format!(
-                    "{cores} shards × 2 × {} of receive buffer, which the kernel doubles",
+                    "{cores} shards × 2 × {} of receive buffer, which the kernel doubles, for each address (one is reckoned with)",
                     amount::bytes(receive_buffer_bytes.value)
                 ),
             ),
@@ -206,6 +226,7 @@ impl Demand {
                 ),
             ),
             memory_bytes: memory(load, sessions, shards.value),
+            memory_least_bytes: memory_least(load, sessions, shards.value),
             conntrack_entries: most(
                 CONNTRACK_MAX,
                 "above which leaving the media port out of tracking is the better way",

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// Where facts come from and changes go to: `/`, or in tests a folder with trees of its own.
 #[derive(Clone, Debug)]
@@ -131,12 +133,9 @@ impl Host {
         let Some(program) = candidates.into_iter().find(|path| path.exists()) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "ethtool is not installed"));
         };
-        let output = Command::new(program).args(arguments).env("LC_ALL", "C").output()?;
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stderr);
-            return Err(io::Error::other(words.trim().replace('\n', "; ")));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let mut command = Command::new(program);
+        command.args(arguments).env("LC_ALL", "C");
+        output_within(&mut command, ETHTOOL_TIME_MAX)
     }
 
     /// As [`Self::ethtool`], for arguments that change something.
@@ -258,4 +257,68 @@ fn ahead_of(path: &Path) -> PathBuf {
 /// Makes it last which files are in the folder of `path`.
 fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+}
+/// Runs a program and returns what it printed, the first MiB of it.
+///
+/// # Errors
+/// `TimedOut` when it takes longer than `time_max`, and then it is ended; its own words when its status is not 0.
+fn output_within(command: &mut Command, time_max: Duration) -> io::Result<String> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let pipes = (child.stdout.take(), child.stderr.take());
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let text = |pipe: Option<&mut dyn io::Read>| {
+            let mut bytes = Vec::new();
+            if let Some(pipe) = pipe {
+                // What was printed ahead of an error counts.
+                let _ = pipe.take(TEXT_BYTES_MAX).read_to_end(&mut bytes);
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let (mut stdout, mut stderr) = pipes;
+        let printed = text(stdout.as_mut().map(|pipe| pipe as _));
+        let words = text(stderr.as_mut().map(|pipe| pipe as _));
+        // Whoever asked may have given up.
+        let _ = done.send((printed, words));
+    });
+    let Ok((printed, words)) = ended.recv_timeout(time_max) else {
+        let _ = child.kill();
+        // One that hangs in a driver ends when the driver lets it.
+        std::thread::spawn(move || child.wait());
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the program did not answer within {} s", time_max.as_secs()),
+        ));
+    };
+    match child.wait()?.success() {
+        true => Ok(printed),
+        false => Err(io::Error::other(words.trim().replace('\n', "; "))),
+    }
+}
+
+/// A card's driver may hang, and the start of a server must not.
+const ETHTOOL_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_given_up() {
+        let mut hanging = Command::new("sleep");
+        let error = output_within(hanging.arg("600"), Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_programs_words_are_its_error() {
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "echo half; echo no such device >&2; exit 3"]);
+        let error = output_within(&mut failing, ETHTOOL_TIME_MAX).unwrap_err();
+        assert_eq!(error.to_string(), "no such device");
+        let mut printing = Command::new("echo");
+        let printed = output_within(printing.arg("here"), ETHTOOL_TIME_MAX).unwrap();
+        assert_eq!(printed, "here\n");
+    }
 }

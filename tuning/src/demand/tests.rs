@@ -1,4 +1,5 @@
 use super::*;
+use crate::facts::{Cgroup, Process};
 
 fn goal(load: &str) -> Goal {
     Goal { load: Load::parse(load).unwrap(), load_is_given: true, ..Goal::default() }
@@ -67,12 +68,26 @@ fn what_the_server_asks_for_wins_where_it_is_larger() {
 }
 
 #[test]
+fn there_is_a_shard_for_each_cpu_that_may_be_used_unless_it_is_said() {
+    let shards = |cpus: &str, cpu_quota| {
+        let process = Process { cpus_allowed: CpuSet::from_list(cpus), ..Process::default() };
+        let cgroup = Cgroup { cpu_quota, ..Cgroup::default() };
+        let facts = Facts { process, cgroup, ..Facts::default() };
+        Demand::of(&goal("1x10"), &facts).shards.value
+    };
+    assert_eq!(shards("0-7", None), 8);
+    assert_eq!(shards("0-7", Some(2.5)), 2);
+    assert_eq!(shards("0-7", Some(0.5)), 1);
+    assert_eq!(shards("3", Some(16.0)), 1);
+}
+
+#[test]
 fn every_formula_begins_with_its_value() {
     for load in ["1x1", "1x1000 2u screen", "100x100000 100000u 100000 screens 100000 cameras"] {
         let json = serde_json::to_value(demand(load)).unwrap();
         let sized: Vec<_> =
             json.as_object().unwrap().values().filter(|v| v["formula"].is_string()).collect();
-        assert_eq!(sized.len(), 16);
+        assert_eq!(sized.len(), 17);
         for sized in sized {
             let start = format!("{} = ", sized["value"]);
             assert!(sized["formula"].as_str().unwrap().starts_with(&start), "{sized}");

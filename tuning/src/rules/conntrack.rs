@@ -37,6 +37,14 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
         let absent = |setting| Finding::new(setting, Verdict::Good).found("not loaded");
         return vec![absent(&MAX), absent(&MEDIA_PORT)];
     };
+    let media_port =
+        Finding::new(&MEDIA_PORT, Verdict::Note).found("loaded").remedy(notrack(goal.media_port));
+    if max == 0 {
+        return vec![
+            Finding::new(&MAX, Verdict::Note).found("0, which is no limit on most kernels"),
+            media_port,
+        ];
+    }
     let need = &demand.conntrack_entries;
     let count = sysctl_number(facts, "net.netfilter.nf_conntrack_count").unwrap_or(0);
     let is_nearly_full = count > max / 100 * FULL_PERCENT;
@@ -52,10 +60,7 @@ pub fn findings(facts: &Facts, goal: &Goal, demand: &Demand) -> Vec<Finding> {
     };
     let table = at_least(facts, &MAX, wanted, Verdict::Wrong, in_digits);
     let table = table.found(format!("{max}, {} taken", grouped(count))).formula(formula);
-    vec![
-        table,
-        Finding::new(&MEDIA_PORT, Verdict::Note).found("loaded").remedy(notrack(goal.media_port)),
-    ]
+    vec![table, media_port]
 }
 
 /// The commands that take the media port out of tracking.
@@ -95,6 +100,12 @@ mod tests {
         let remedy = findings[1].remedy.as_ref().unwrap();
         assert!(remedy.contains("udp dport 9443 notrack"), "{remedy}");
         assert!(remedy.contains("in { type filter hook prerouting priority raw; }"), "{remedy}");
+    }
+
+    #[test]
+    fn a_table_without_a_limit_gets_none() {
+        let findings = look(&[("net.netfilter.nf_conntrack_max", "0")]);
+        assert_eq!((findings[0].verdict, &findings[0].changes[..]), (Verdict::Note, &[][..]));
     }
 
     #[test]

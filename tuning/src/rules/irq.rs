@@ -88,6 +88,11 @@ fn affinity(nic: &Nic, facts: &Facts) -> Option<Finding> {
     if cores.len() >= possible {
         return Some(finding(Verdict::Good));
     }
+    if facts.irqbalance {
+        return Some(finding(Verdict::Better).remedy(
+            "irqbalance runs, which moves them: have it leave these alone (--banirq=NUMBER) or stop it, then apply.",
+        ));
+    }
     let mut finding = finding(Verdict::Better)
         .remedy("Drivers that spread their interrupts by themselves refuse this.");
     for (irq, cpu) in irqs.iter().zip(near.iter().cycle()) {

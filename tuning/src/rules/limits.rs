@@ -137,9 +137,11 @@ fn raise(
         (true, false) => "The unit sets it; it counts from the next start of the service.",
     };
     let finding = finding.remedy(how);
-    if facts.container.is_some() {
+    // A shell's limits say nothing of the service's, which may be higher already.
+    if facts.container.is_some() || !is_server(facts, goal) {
         return finding;
     }
+    let wanted = if hard == u64::MAX { wanted } else { wanted.max(hard) };
     let from = format!("{}:{}", limit(soft, u64::to_string), limit(hard, u64::to_string));
     finding.change(target, Some(from), wanted.to_string())
 }
@@ -171,7 +173,11 @@ fn cgroup_cpu(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     let Some(quota) = facts.cgroup.cpu_quota else {
         return Finding::new(&CGROUP_CPU, Verdict::Good).found("no limit");
     };
-    let shards = demand.shards.value;
+    // Shards that were configured run, whatever the load; else their number follows the quota, and the load may be too much.
+    let shards = match goal.shards {
+        Some(configured) => u64::from(configured),
+        None => demand::shards_needed(&goal.load).min(demand::SHARDS_MAX),
+    };
     let found = format!("{} CPUs", (quota * 100.0).round() / 100.0);
     let finding = |verdict| {
         let finding = Finding::new(&CGROUP_CPU, verdict).found(&*found);
@@ -180,7 +186,6 @@ fn cgroup_cpu(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     if quota >= shards as f64 {
         return finding(Verdict::Good);
     }
-    // Shards that were configured run, whatever the load; else their number follows the quota, and the load may be too much.
     let verdict = if goal.shards.is_some() { Verdict::Wrong } else { too_small(goal) };
     let needed = shards.max(demand::shards_needed(&goal.load).min(demand::SHARDS_MAX));
     finding(verdict).remedy(format!(
@@ -197,7 +202,7 @@ fn cgroup_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     let formula = format!("{}; and {} in sockets", demand.memory_bytes.formula, {
         amount::bytes(demand.udp_memory_bytes.value)
     });
-    let verdict = if max >= need { Verdict::Good } else { too_small(goal) };
+    let verdict = enough(max, need, demand.memory_least_bytes.value, goal);
     let finding = Finding::new(&CGROUP_MEMORY, verdict).found(amount::bytes(max));
     let finding = finding.wanted(or_more(amount::bytes(need))).formula(formula);
     if verdict == Verdict::Good {
@@ -209,12 +214,21 @@ fn cgroup_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     ))
 }
 
+/// How memory stands: what is reserved is used as it is needed, and seldom all of it.
+fn enough(there: u64, need: u64, least: u64, goal: &Goal) -> Verdict {
+    match there {
+        there if there >= need => Verdict::Good,
+        there if there >= least => Verdict::Better,
+        _ => too_small(goal),
+    }
+}
+
 fn host_memory(facts: &Facts, goal: &Goal, demand: &Demand) -> Finding {
     let Some(memory) = facts.memory_bytes else {
         return Finding::new(&HOST_MEMORY, Verdict::Unknown);
     };
     let need = &demand.memory_bytes;
-    let verdict = if memory >= need.value { Verdict::Good } else { too_small(goal) };
+    let verdict = enough(memory, need.value, demand.memory_least_bytes.value, goal);
     let finding = Finding::new(&HOST_MEMORY, verdict).found(amount::bytes(memory));
     let finding = finding.wanted(or_more(amount::bytes(need.value))).formula(&need.formula);
     if verdict == Verdict::Good {

@@ -6,7 +6,7 @@ use super::sysctl::or_more;
 use super::{counted, too_small};
 use crate::amount::{self, grouped};
 use crate::change::{NicParameter, Target};
-use crate::demand::{Demand, Goal, Sized};
+use crate::demand::{self, Demand, Goal, Sized};
 use crate::facts::{Facts, Nic};
 use crate::finding::{Finding, Verdict};
 use crate::setting::Setting;
@@ -124,7 +124,8 @@ pub(super) fn cards(facts: &Facts) -> impl Iterator<Item = &Nic> {
 pub(super) fn channels_wanted(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<u64> {
     let (current, most) = nic.channels?;
     let cpus = facts.cpus.len() as u64;
-    let wanted = demand.shards.value.min(cpus).min(most);
+    // As many as the load keeps busy: a card is away for a moment while its queues change.
+    let wanted = demand::shards_needed(&demand.load).min(cpus).min(most);
     (wanted > current).then_some(wanted)
 }
 
@@ -211,15 +212,19 @@ fn channels(nic: &Nic, facts: &Facts, demand: &Demand) -> Option<Finding> {
     };
     let interface = nic.name.clone();
     let target = Target::Nic { interface, parameter: NicParameter::CombinedChannels };
-    let shards = demand.shards.value;
+    let shards = demand::shards_needed(&demand.load);
     let cpus = counted(facts.cpus.len(), "CPU");
     Some(
         finding(Verdict::Better)
-            .wanted(or_more(wanted)).formula(format!("{wanted} = the least of {shards} shards, {cpus} and the card's {most}"))
+            .wanted(or_more(wanted)).formula(format!("{wanted} = the least of {shards} shards that the load needs, {cpus} and the card's {most}"))
             .change(target, Some(current.to_string()), wanted.to_string())
             .remedy("Many cards stop for a moment while queues change: do it without calls. Interrupts are looked at by the next check."),
     )
 }
+
+/// Drivers that say `rx-usecs` 1 to 3 for a time that they find themselves.
+const ADAPTIVE: &[&str] = &["e1000e", "igb", "igc", "ixgbe", "ixgbevf"];
+const ADAPTIVE_MAX: u64 = 3;
 
 fn coalescing(nic: &Nic) -> Option<Finding> {
     let finding = |verdict, found: String| {
@@ -233,6 +238,13 @@ fn coalescing(nic: &Nic) -> Option<Finding> {
     let found = format!("{usecs} µs");
     if RX_USECS.contains(&usecs) {
         return Some(finding(Verdict::Good, found));
+    }
+    let is_by_driver = nic.driver.as_deref().is_some_and(|driver| ADAPTIVE.contains(&driver));
+    if is_by_driver && (1..=ADAPTIVE_MAX).contains(&usecs) {
+        return Some(finding(
+            Verdict::Good,
+            format!("{found}, by which the driver means adaptive"),
+        ));
     }
     let interface = nic.name.clone();
     let target = Target::Nic { interface, parameter: NicParameter::RxUsecs };

@@ -66,14 +66,14 @@ static BUSY_POLL: Setting = Setting {
     why: "Microseconds that poll and epoll spin on the card's queue instead of sleeping. Shards collect datagrams and sleep meanwhile; \
           spinning takes the time in which they forward.",
     source: "Linux, Documentation/admin-guide/sysctl/net.rst; docs/decisions.md (datagrams wait for each other)",
-    effect: "Cores are busy without work, and more so with little load.",
+    effect: "None was measured on a virtual card (docs/tuning.md, Measured); on others cores may be busy without work.",
 };
 
 static BUSY_READ: Setting = Setting {
     key: "net.core.busy_read",
     why: "The same for reads of a socket: each read that finds nothing spins.",
     source: "Linux, Documentation/admin-guide/sysctl/net.rst",
-    effect: "Cores are busy without work, and more so with little load.",
+    effect: "None was measured on a virtual card (docs/tuning.md, Measured); on others cores may be busy without work.",
 };
 
 static DEFAULT_QDISC: Setting = Setting {
@@ -199,8 +199,13 @@ fn zero(facts: &Facts, setting: &'static Setting) -> Finding {
         None => unknown(facts, setting),
         Some(0) => Finding::new(setting, Verdict::Good).found("0").wanted("0"),
         Some(there) => {
+            // Somebody chose it, perhaps for another program of this host.
             let finding = Finding::new(setting, Verdict::Better);
-            set(finding.found(there.to_string()).wanted("0"), facts, "0".to_owned())
+            let command = Target::Sysctl { name: setting.key.to_owned() }.command("0");
+            finding
+                .found(there.to_string())
+                .wanted("0")
+                .remedy(format!("If no other program of this host needs it: {command}"))
         }
     }
 }

@@ -50,7 +50,7 @@ fn the_chosen_cores_and_the_threads_are_told() {
     let findings = look(&facts(8), &given("1x1000 screen"));
     let topology = of(&findings, "cpu.topology");
     assert_eq!(topology.verdict, Verdict::Note);
-    assert!(topology.found.as_ref().unwrap().starts_with("2 shards: CPU "));
+    assert!(topology.found.as_ref().unwrap().starts_with("8 shards: CPU "));
     assert!(topology.formula.is_some());
     assert_eq!(of(&findings, "cpu.smt").found.as_deref(), Some("on: 8 CPUs are 4 cores"));
 }

@@ -55,6 +55,17 @@ fn queues_that_share_a_core_are_spread_over_cores_of_the_cards_node() {
 }
 
 #[test]
+fn interrupts_that_irqbalance_would_move_back_are_left_to_it() {
+    let nics = vec![card(&["0", "8", "0"], Some(1))];
+    let facts = Facts { nics, cpus: cpus(8), irqbalance: true, ..Facts::default() };
+    let goal = Goal::default();
+    let findings = findings(&facts, &goal, &Demand::of(&goal, &facts));
+    let affinity = findings.iter().find(|f| f.setting.key == "irq.affinity").unwrap();
+    assert_eq!((affinity.verdict, affinity.changes.len()), (Verdict::Better, 0));
+    assert!(affinity.remedy.as_ref().unwrap().contains("irqbalance"));
+}
+
+#[test]
 fn queues_on_cores_of_their_own_stay() {
     for effective in
         [&["0", "1", "2"][..], &["3"], &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]]

@@ -28,7 +28,8 @@ fn limits_of_a_server_that_are_too_low_are_raised_by_the_unit() {
     let findings = look(&server(process), &Goal::default());
     let files = of(&findings, "process.open_files");
     assert_eq!(files.verdict, Verdict::Wrong);
-    assert_eq!(files.changes[0].to, "65536");
+    // A limit that is higher already stays.
+    assert_eq!(files.changes[0].to, "524288");
     assert_eq!(files.changes[0].from.as_deref(), Some("1024:524288"));
     let locked = of(&findings, "process.locked_memory");
     assert_eq!(locked.verdict, Verdict::Wrong);
@@ -41,7 +42,7 @@ fn limits_of_a_shell_are_advice_and_limits_in_a_container_are_the_runtimes() {
     let shell = Facts { process: process.clone(), ..Facts::default() };
     let findings = look(&shell, &Goal::default());
     let files = of(&findings, "process.open_files");
-    assert_eq!((files.verdict, files.changes.len()), (Verdict::Better, 1));
+    assert_eq!((files.verdict, files.changes.len()), (Verdict::Better, 0));
     let contained = Facts { container: Some("docker".to_owned()), ..server(process) };
     let findings = look(&contained, &Goal::default());
     let files = of(&findings, "process.open_files");
@@ -67,7 +68,9 @@ fn enough_is_enough_and_a_capability_lifts_the_limit() {
 #[test]
 fn a_group_with_less_than_the_shards_take_is_wrong_once_the_load_is_known() {
     let cgroup = Cgroup { cpu_quota: Some(1.5), ..Cgroup::default() };
-    let facts = Facts { cgroup, ..Facts::default() };
+    let cpus_allowed = crate::cpu_set::CpuSet::from_list("0-7");
+    let process = Process { cpus_allowed, ..Process::default() };
+    let facts = Facts { cgroup, process, ..Facts::default() };
     let verdict = |goal: &Goal| of(&look(&facts, goal), "cgroup.cpu").verdict;
     assert_eq!(verdict(&Goal::default()), Verdict::Better);
     assert_eq!(verdict(&given("1x1000 screen")), Verdict::Wrong);
@@ -84,7 +87,8 @@ fn memory_is_held_against_the_load() {
     let facts = Facts { cgroup, memory_bytes: Some(1 << 30), ..Facts::default() };
     for (load, in_group, on_host) in [
         ("1x100", Verdict::Good, Verdict::Good),
-        ("5x1000 screen", Verdict::Wrong, Verdict::Good),
+        ("5x1000 screen", Verdict::Better, Verdict::Good),
+        ("7x1000 screen", Verdict::Wrong, Verdict::Better),
         ("20x1000 screen", Verdict::Wrong, Verdict::Wrong),
     ] {
         let findings = look(&facts, &given(load));

@@ -55,7 +55,7 @@ fn each_setting_that_is_not_has_its_command() {
         tx_ring: Some((256, 512)),
         channels: Some((1, 63)),
         adaptive_rx: Some(false),
-        rx_usecs: Some(3),
+        rx_usecs: Some(8),
         ..card()
     };
     let findings = look(&facts(nic), "4x1000 2u screen");
@@ -69,6 +69,16 @@ fn each_setting_that_is_not_has_its_command() {
         let finding = of(&findings, key);
         assert_eq!(command(finding).as_deref(), Some(expected), "{key}");
         assert_eq!(finding.verdict, Verdict::Better, "{key}");
+    }
+}
+
+#[test]
+fn the_low_numbers_of_drivers_that_adapt_are_left() {
+    for (driver, verdict) in [("ixgbe", Verdict::Good), ("virtio_net", Verdict::Better)] {
+        let driver = Some(driver.to_owned());
+        let nic = Nic { driver, adaptive_rx: Some(false), rx_usecs: Some(1), ..card() };
+        let findings = look(&facts(nic), "1x10");
+        assert_eq!(of(&findings, "nic.coalescing").verdict, verdict);
     }
 }
 
