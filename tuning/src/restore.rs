@@ -1,7 +1,7 @@
 //! Puts back what was there before the first `apply`.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -135,6 +135,8 @@ fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
             && has_card
             && was_put_back
             && !entry.target.is_card()
+            // A queue that came with the change is gone with it.
+            && !is_gone(&entry.target.read(host))
             && let Err(refusal) = set_exactly(host, &entry.target, &entry.before)
         {
             item.fate = Fate::Refused { why: refusal.why };
@@ -143,14 +145,18 @@ fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
     Restored { items, rebooted: state.is_of_another_boot(host) }
 }
 
+/// Whether the file, the interface or the parameter is not there; that `ethtool` is not tells nothing of them.
+fn is_gone(read: &io::Result<String>) -> bool {
+    let says_so = |error: &io::Error| {
+        error.kind() == ErrorKind::NotFound && !error.to_string().contains("ethtool")
+    };
+    read.as_ref().is_err_and(says_so)
+}
+
 fn of_entry(host: &Host, entry: &Entry, force: bool, act: bool) -> Restoration {
     let Entry { target, before, after, replaced } = entry;
     let fate = match target.read(host) {
-        Err(error)
-            if error.kind() == ErrorKind::NotFound && !error.to_string().contains("ethtool") =>
-        {
-            Fate::Gone
-        }
+        read if is_gone(&read) => Fate::Gone,
         Err(error) => Fate::Refused { why: Refusal::of_target(target, None, &error).why },
         Ok(found) if target.same(&found, before) => Fate::WasSo,
         Ok(found) => {

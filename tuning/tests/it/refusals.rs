@@ -1,13 +1,14 @@
 //! What is refused leaves the host as it was and says what would help.
 
-use sluice_tuning::apply::{ApplyError, apply, preview};
+use sluice_tuning::apply::{ApplyError, apply, apply_and_look_again, preview};
 use sluice_tuning::change::{Change, NicParameter};
 use sluice_tuning::restore::restore;
 use sluice_tuning::state::status;
 use sluice_tuning::testing::Tree;
 
 use crate::support::{
-    STATE, assert_as_it_was, card, file, for_good, one_of_each, others, sysctl, until_the_reboot,
+    STATE, assert_as_it_was, card, file, for_good, limit, one_of_each, others, sysctl,
+    until_the_reboot,
 };
 
 /// A tree in which all values are spelled as they are written.
@@ -249,4 +250,59 @@ fn what_a_card_forgets_with_its_queues_comes_back() {
     assert_eq!(tree.text("proc/irq/71/smp_affinity_list"), "8,24");
     assert!(restore(&tree.host(), false).unwrap().is_complete());
     assert_as_it_was(&tree, &before);
+}
+
+/// A tree whose card gets an interrupt 80 with more queues, and has none with eight.
+fn tree_that_grows() -> Tree {
+    let tree = tree();
+    let irq = "${0%/usr/sbin/*}/proc/irq/80";
+    let sets = format!(
+        "case $1$4 in -L16) mkdir {irq}; echo 0-31 >{irq}/smp_affinity_list;; -L8) rm -r {irq};; esac"
+    );
+    bend_ethtool(&tree, &sets);
+    tree
+}
+
+const GROWN: &str = "/proc/irq/80/smp_affinity_list";
+
+#[test]
+fn what_comes_with_other_queues_is_set_in_the_same_run() {
+    let tree = tree_that_grows();
+    let before = others(&tree);
+    let first = [card(NicParameter::CombinedChannels, "16"), limit("LimitNOFILE", "65536")];
+    let look_again = || vec![file(GROWN, "9"), file("/proc/irq/71/smp_affinity_list", "9")];
+    let tune = || apply_and_look_again(&tree.host(), &first, look_again, &until_the_reboot());
+    let applied = tune().unwrap();
+    assert_eq!((applied.steps.len(), applied.needs_persist.len()), (3, 1));
+    assert_eq!(tree.text(GROWN), "9");
+    assert_eq!(tune().unwrap().steps, []);
+    let restored = restore(&tree.host(), false).unwrap();
+    assert!(restored.is_complete(), "{restored:#?}");
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn a_refusal_after_the_second_look_undoes_the_first_part_as_well() {
+    let tree = tree_that_grows();
+    let before = others(&tree);
+    let first =
+        [sysctl("net.core.rmem_max", "16777216"), card(NicParameter::CombinedChannels, "16")];
+    let ring = card(NicParameter::RxRing, "4096");
+    let nonsense = sysctl("net.core.nonsense", "1");
+    let look_again = || vec![file(GROWN, "9"), ring, nonsense];
+    let error =
+        apply_and_look_again(&tree.host(), &first, look_again, &until_the_reboot()).unwrap_err();
+    let ApplyError::Refused { undone, stuck, .. } = &error else { panic!("{error}") };
+    assert_eq!((*undone, stuck.as_slice()), (4, &[][..]));
+    assert_as_it_was(&tree, &before);
+    assert!(!tree.root().join(STATE).exists());
+}
+
+#[test]
+fn nobody_looks_again_where_no_queues_came() {
+    let tree = tree();
+    let changes = [card(NicParameter::RxRing, "4096")];
+    let look_again = || panic!("no queue came");
+    let applied = apply_and_look_again(&tree.host(), &changes, look_again, &until_the_reboot());
+    assert_eq!(applied.unwrap().steps.len(), 1);
 }
