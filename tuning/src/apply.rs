@@ -167,6 +167,7 @@ impl Run<'_> {
         look_again: impl FnOnce() -> Vec<Change>,
         options: &Options,
     ) -> Result<(), Refusal> {
+        self.ahead = ahead(self.host, &values(changes));
         self.set_values(changes)?;
         if self.steps.iter().any(Step::changes_queues) {
             self.set_values(&look_again())?;
@@ -187,9 +188,6 @@ impl Run<'_> {
 
     fn set_values(&mut self, changes: &[Change]) -> Result<(), Refusal> {
         let changes = values(changes);
-        for (target, was) in ahead(self.host, &changes) {
-            self.ahead.entry(target).or_insert(was);
-        }
         // Files do not change each other, so they are saved at once; what `ethtool` sets may change all that follows.
         let are_files =
             |one: &Change, other: &Change| !one.target.is_card() && !other.target.is_card();
