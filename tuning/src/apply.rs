@@ -362,7 +362,7 @@ pub(crate) fn put(
     let done = match content {
         Some(_) if is_so => host.remove_ahead_of(&place),
         Some(content) => {
-            let folder = place.parent().map_or(Ok(()), |folder| host.make_folder(folder));
+            let folder = place.parent().map_or(Ok(()), |folder| host.make_folder(folder, 0o755));
             folder.and_then(|()| host.replace(&place, &content.text, content.mode))
         }
         None => host.remove(&place),

@@ -1,5 +1,9 @@
 //! What is refused leaves the host as it was and says what would help.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use sluice_tuning::apply::{ApplyError, apply, apply_and_look_again, preview};
 use sluice_tuning::change::{Change, NicParameter};
 use sluice_tuning::restore::restore;
@@ -163,6 +167,9 @@ fn a_state_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
         (&good.replace("net.core.rmem_max", "///..etc.passwd"), "no file below"),
         (&good.replace("/proc/irq/71/", "/etc/"), "no file below"),
         (&good.replace("/etc/sysctl.d/90-sluice.conf", "/etc/passwd"), "is ever written"),
+        (&good.replace("LimitNOFILE", "ExecStartPre"), "is no limit"),
+        (&good.replace("\"65536\"", "\"1\\nExecStartPre=+/x\""), "is no limit"),
+        (&good.replace("\"16777216\"", "\"1\\nkernel.core_pattern = x\""), "one line"),
     ] {
         tree.write(STATE, text);
         let before = tree.snapshot();
@@ -305,4 +312,61 @@ fn nobody_looks_again_where_no_queues_came() {
     let look_again = || panic!("no queue came");
     let applied = apply_and_look_again(&tree.host(), &changes, look_again, &until_the_reboot());
     assert_eq!(applied.unwrap().steps.len(), 1);
+}
+
+#[test]
+fn a_state_that_others_could_have_written_is_refused() {
+    let tree = tree();
+    apply(&tree.host(), &one_of_each(), &for_good()).unwrap();
+    let (folder, file) = (tree.root().join("var/lib/sluice-tune"), tree.root().join(STATE));
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let before = others(&tree);
+    let refused = |words: &str| {
+        for error in [
+            apply(&tree.host(), &[], &for_good()).unwrap_err().to_string(),
+            restore(&tree.host(), true).unwrap_err().to_string(),
+        ] {
+            assert!(error.contains(words) && error.contains("Nothing was changed"), "{error}");
+        }
+        assert_as_it_was(&tree, &before);
+    };
+    for (path, mode) in [(&folder, 0o700), (&file, 0o600)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+        for others_may_write in [0o777, 0o770] {
+            set(path, others_may_write);
+            refused("others may write it");
+        }
+        set(path, mode);
+    }
+    let aside = folder.join("aside.json");
+    fs::rename(&file, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &file).unwrap();
+    refused("it is a link");
+    fs::rename(&aside, &file).unwrap();
+    match std::os::unix::fs::chown(&file, Some(65_534), None) {
+        Ok(()) => refused("belongs to user 65534"),
+        Err(error) => println!("SKIPPED: a file of another user, which needs root: {error}"),
+    }
+}
+
+#[test]
+fn a_lock_that_others_could_hold_is_narrowed() {
+    let tree = tree();
+    tree.write("var/lib/sluice-tune/lock", "");
+    let lock = tree.root().join("var/lib/sluice-tune/lock");
+    let folder = lock.parent().unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
+    apply(&tree.host(), &one_of_each(), &for_good()).unwrap();
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_card_may_round_its_pause_a_little() {
+    let tree = tree();
+    bend_ethtool(&tree, "[ $1 = -C ] && set -- -C $2 $3 48");
+    let changes = [card(NicParameter::RxUsecs, "50")];
+    apply(&tree.host(), &changes, &until_the_reboot()).unwrap();
+    assert_eq!(tree.text("ethtool/eth0/rx-usecs"), "48");
+    assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps, []);
 }
