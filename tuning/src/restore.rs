@@ -25,7 +25,7 @@ pub enum Fate {
         /// What is there.
         found: String,
     },
-    /// The file, the interface or the parameter is not there any more.
+    /// The file, the interface or the parameter is not there any more, or the interrupt is of an earlier boot.
     Gone,
     /// It cannot be put back, and stays known.
     Refused {
@@ -125,7 +125,12 @@ pub fn preview(host: &Host, force: bool) -> Result<Restored, RestoreError> {
 /// Files first, since they were written last.
 fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
     let files = state.files.iter().rev().map(|file| of_file(host, file, force, act));
-    let values = state.entries.iter().rev().map(|entry| of_entry(host, entry, force, act));
+    let rebooted = state.is_of_another_boot(host);
+    let values = state.entries.iter().rev().map(|entry| match entry.target.is_irq() {
+        // The number may be that of another device by now.
+        true if rebooted => restoration(entry, Fate::Gone),
+        _ => of_entry(host, entry, force, act),
+    });
     let mut items: Vec<_> = files.chain(values).collect();
     // Cards forget the settings of their queues when those change, so files have a second turn.
     let has_card = state.entries.iter().any(|entry| entry.target.is_card());
@@ -142,7 +147,7 @@ fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
             item.fate = Fate::Refused { why: refusal.why };
         }
     }
-    Restored { items, rebooted: state.is_of_another_boot(host) }
+    Restored { items, rebooted }
 }
 
 /// Whether the file, the interface or the parameter is not there; that `ethtool` is not tells nothing of them.
@@ -173,6 +178,11 @@ fn of_entry(host: &Host, entry: &Entry, force: bool, act: bool) -> Restoration {
             }
         }
     };
+    restoration(entry, fate)
+}
+
+fn restoration(entry: &Entry, fate: Fate) -> Restoration {
+    let Entry { target, before, .. } = entry;
     Restoration { place: target.to_string(), command: target.command(before), fate }
 }
 

@@ -235,8 +235,12 @@ impl State {
         self.files.push(SavedFile { path, before, after, replaced, folders_made });
     }
 
-    /// Forgets what a run that was cut off was about to change, and did not.
+    /// Forgets what a run that was cut off was about to change, and did not, and interrupts of an earlier boot: their numbers may be those
+    /// of other devices by now.
     pub(crate) fn forget_unreached(&mut self, host: &Host) {
+        if self.is_of_another_boot(host) {
+            self.entries.retain(|entry| !entry.target.is_irq());
+        }
         let is_as_before = |entry: &Entry| {
             entry.target.read(host).is_ok_and(|now| entry.target.same(&now, &entry.before))
         };

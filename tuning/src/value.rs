@@ -84,6 +84,11 @@ impl Target {
         matches!(self, Self::Nic { .. })
     }
 
+    /// Whether it is known by the number of an interrupt, which lasts until a reboot.
+    pub(crate) fn is_irq(&self) -> bool {
+        matches!(self, Self::File { path } if path.starts_with("/proc/irq/"))
+    }
+
     /// What happens while this is changed that somebody might notice.
     pub fn warning(&self) -> Option<&'static str> {
         let Self::Nic { parameter, .. } = self else { return None };
