@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::change::{Change, Target};
+use crate::change::{Change, NicParameter, Target};
 use crate::host::Host;
 use crate::persist::{self, FileDue, Persist};
 use crate::refusal::Refusal;
@@ -78,6 +78,20 @@ pub enum ApplyError {
 /// # Errors
 /// None of them leaves a change behind, unless undoing it was refused as well.
 pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Applied, ApplyError> {
+    apply_and_look_again(host, changes, Vec::new, options)
+}
+
+/// As [`apply`]; where that changed how many queues a card has, which brings interrupts and queues that nobody has set, also makes what
+/// `look_again` then asks for, its limits aside. Both are one run: a refusal in the second part undoes the first as well.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_and_look_again(
+    host: &Host,
+    changes: &[Change],
+    look_again: impl FnOnce() -> Vec<Change>,
+    options: &Options,
+) -> Result<Applied, ApplyError> {
     let _lock = Lock::take(host).map_err(|no_lock| match no_lock {
         NoLock::Busy(path) => ApplyError::Busy(path),
         NoLock::Refused(refusal) => refusal.into(),
@@ -87,7 +101,7 @@ pub fn apply(host: &Host, changes: &[Change], options: &Options) -> Result<Appli
     state.forget_unreached(host);
     let mut run =
         Run { host, found, state, undo: Vec::new(), steps: Vec::new(), ahead: HashMap::new() };
-    if let Err(refusal) = run.make(changes, options) {
+    if let Err(refusal) = run.make(changes, look_again, options) {
         let undone = run.steps.len();
         let stuck = run.roll_back();
         return Err(ApplyError::Refused { refusal: refusal.into(), undone, stuck });
@@ -147,14 +161,16 @@ impl Undo {
 }
 
 impl Run<'_> {
-    fn make(&mut self, changes: &[Change], options: &Options) -> Result<(), Refusal> {
-        let changes_of_values = values(changes);
-        self.ahead = ahead(self.host, &changes_of_values);
-        // Files do not change each other, so they are saved at once; what `ethtool` sets may change all that follows.
-        let are_files =
-            |one: &Change, other: &Change| !one.target.is_card() && !other.target.is_card();
-        for batch in changes_of_values.chunk_by(are_files) {
-            self.set_all(batch)?;
+    fn make(
+        &mut self,
+        changes: &[Change],
+        look_again: impl FnOnce() -> Vec<Change>,
+        options: &Options,
+    ) -> Result<(), Refusal> {
+        self.ahead = ahead(self.host, &values(changes));
+        self.set_values(changes)?;
+        if self.steps.iter().any(Step::changes_queues) {
+            self.set_values(&look_again())?;
         }
         if let Some(persist) = &options.persist {
             note_limits(&mut self.state, changes);
@@ -168,6 +184,14 @@ impl Run<'_> {
         }
         self.state.settle(self.host);
         self.state.save(self.host)
+    }
+
+    fn set_values(&mut self, changes: &[Change]) -> Result<(), Refusal> {
+        let changes = values(changes);
+        // Files do not change each other, so they are saved at once; what `ethtool` sets may change all that follows.
+        let are_files =
+            |one: &Change, other: &Change| !one.target.is_card() && !other.target.is_card();
+        changes.chunk_by(are_files).try_for_each(|batch| self.set_all(batch))
     }
 
     fn set_all(&mut self, batch: &[Change]) -> Result<(), Refusal> {
@@ -338,7 +362,7 @@ pub(crate) fn put(
     let done = match content {
         Some(_) if is_so => host.remove_ahead_of(&place),
         Some(content) => {
-            let folder = place.parent().map_or(Ok(()), |folder| host.make_folder(folder));
+            let folder = place.parent().map_or(Ok(()), |folder| host.make_folder(folder, 0o755));
             folder.and_then(|()| host.replace(&place, &content.text, content.mode))
         }
         None => host.remove(&place),
@@ -350,6 +374,14 @@ pub(crate) fn put(
         }
     }
     Ok(())
+}
+
+impl Step {
+    /// Whether a card has another number of queues after it.
+    pub fn changes_queues(&self) -> bool {
+        let Self::Set { target: Target::Nic { parameter, .. }, .. } = self else { return false };
+        *parameter == NicParameter::CombinedChannels
+    }
 }
 
 impl From<FileDue> for Step {

@@ -16,11 +16,21 @@ use crate::{Failure, Outcome, look, now_unix_s, refused};
 pub(crate) fn apply(host: &Host, arguments: &Arguments, wanted: &Apply) -> Outcome {
     let report = look(host, &wanted.expectation)?;
     let chosen = chosen(&report, wanted)?;
-    let changes: Vec<Change> = chosen.iter().flat_map(|found| found.changes.clone()).collect();
+    let changes = changes(&chosen);
     let persist = wanted.persist.then(|| persist(host, arguments, wanted));
     let options = Options { persist, now_unix_s: now_unix_s() };
-    let does = if wanted.dry_run { apply::preview } else { apply::apply };
-    let applied = does(host, &changes, &options).map_err(|error| failure(&error, &chosen))?;
+    let applied = if wanted.dry_run {
+        apply::preview(host, &changes, &options)
+    } else {
+        // Only a process that has ended since could fail it, and of that nothing is left to be set.
+        let look_again = || {
+            let report = look(host, &wanted.expectation).ok();
+            let chosen = report.as_ref().and_then(|report| self::chosen(report, wanted).ok());
+            chosen.as_deref().map(self::changes).unwrap_or_default()
+        };
+        apply::apply_and_look_again(host, &changes, look_again, &options)
+    };
+    let applied = applied.map_err(|error| failure(&error, &chosen))?;
     let text =
         if wanted.quiet { String::new() } else { told(&applied, &chosen, arguments, wanted) };
     Ok((text, 0))
@@ -42,6 +52,10 @@ fn chosen<'a>(report: &'a Report, wanted: &Apply) -> Result<Vec<&'a Finding>, Fa
         (wanted.only.is_empty() || only.contains(&key)) && !except.contains(&key)
     };
     Ok(report.findings.iter().filter(is_chosen).collect())
+}
+
+fn changes(chosen: &[&Finding]) -> Vec<Change> {
+    chosen.iter().flat_map(|finding| finding.changes.clone()).collect()
 }
 
 /// What the service runs ahead of each start: the same words as were said here.
@@ -100,6 +114,11 @@ fn told(applied: &Applied, chosen: &[&Finding], arguments: &Arguments, wanted: &
             writeln!(text, "# {count} steps were made. {lasts} To undo all of them: {undo}")
         }
     };
+    if wanted.dry_run && applied.steps.iter().any(Step::changes_queues) {
+        text.push_str(
+            "# What the card's other queues need is seen, and done, once they are there.\n",
+        );
+    }
     let writes_drop_in = |step: &Step| matches!(step, Step::Write { path, .. } if path == DROP_IN);
     if applied.steps.iter().any(writes_drop_in) {
         text.push_str(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -203,16 +203,23 @@ impl Host {
         fs::remove_file(ahead)
     }
 
-    /// Makes a folder, as it lies, with those above it.
+    /// Makes a folder of this mode, as it lies, whatever the umask; those above it that are not there are for all to read. One that is
+    /// there stays as it is.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn make_folder(&self, path: &Path) -> io::Result<()> {
+    pub fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
         if path.is_dir() {
             return Ok(());
         }
         self.may_change()?;
-        fs::create_dir_all(path)
+        let missing: Vec<_> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+        for folder in missing.into_iter().rev() {
+            let mode = if folder == path { mode } else { 0o755 };
+            fs::DirBuilder::new().mode(mode).create(folder)?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
     }
 
     /// Removes a folder, as it lies, if nothing is in it.

@@ -28,5 +28,6 @@ pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topology;
+mod trust;
 pub mod value;
 pub mod wrap;

@@ -1,7 +1,7 @@
 //! Puts back what was there before the first `apply`.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub enum Fate {
         /// What is there.
         found: String,
     },
-    /// The file, the interface or the parameter is not there any more.
+    /// The file, the interface or the parameter is not there any more, or the interrupt is of an earlier boot.
     Gone,
     /// It cannot be put back, and stays known.
     Refused {
@@ -125,7 +125,12 @@ pub fn preview(host: &Host, force: bool) -> Result<Restored, RestoreError> {
 /// Files first, since they were written last.
 fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
     let files = state.files.iter().rev().map(|file| of_file(host, file, force, act));
-    let values = state.entries.iter().rev().map(|entry| of_entry(host, entry, force, act));
+    let rebooted = state.is_of_another_boot(host);
+    let values = state.entries.iter().rev().map(|entry| match entry.target.is_irq() {
+        // The number may be that of another device by now.
+        true if rebooted => restoration(entry, Fate::Gone),
+        _ => of_entry(host, entry, force, act),
+    });
     let mut items: Vec<_> = files.chain(values).collect();
     // Cards forget the settings of their queues when those change, so files have a second turn.
     let has_card = state.entries.iter().any(|entry| entry.target.is_card());
@@ -135,22 +140,28 @@ fn walk(host: &Host, state: &State, force: bool, act: bool) -> Restored {
             && has_card
             && was_put_back
             && !entry.target.is_card()
+            // A queue that came with the change is gone with it.
+            && !is_gone(&entry.target.read(host))
             && let Err(refusal) = set_exactly(host, &entry.target, &entry.before)
         {
             item.fate = Fate::Refused { why: refusal.why };
         }
     }
-    Restored { items, rebooted: state.is_of_another_boot(host) }
+    Restored { items, rebooted }
+}
+
+/// Whether the file, the interface or the parameter is not there; that `ethtool` is not tells nothing of them.
+fn is_gone(read: &io::Result<String>) -> bool {
+    let says_so = |error: &io::Error| {
+        error.kind() == ErrorKind::NotFound && !error.to_string().contains("ethtool")
+    };
+    read.as_ref().is_err_and(says_so)
 }
 
 fn of_entry(host: &Host, entry: &Entry, force: bool, act: bool) -> Restoration {
     let Entry { target, before, after, replaced } = entry;
     let fate = match target.read(host) {
-        Err(error)
-            if error.kind() == ErrorKind::NotFound && !error.to_string().contains("ethtool") =>
-        {
-            Fate::Gone
-        }
+        read if is_gone(&read) => Fate::Gone,
         Err(error) => Fate::Refused { why: Refusal::of_target(target, None, &error).why },
         Ok(found) if target.same(&found, before) => Fate::WasSo,
         Ok(found) => {
@@ -167,6 +178,11 @@ fn of_entry(host: &Host, entry: &Entry, force: bool, act: bool) -> Restoration {
             }
         }
     };
+    restoration(entry, fate)
+}
+
+fn restoration(entry: &Entry, fate: Fate) -> Restoration {
+    let Entry { target, before, .. } = entry;
     Restoration { place: target.to_string(), command: target.command(before), fate }
 }
 

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::fs::{File, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::Target;
 use crate::host::Host;
 use crate::refusal::Refusal;
+use crate::trust;
 
 /// The form of the file; another one is of another version of this program.
 const VERSION: u32 = 1;
@@ -124,12 +126,15 @@ impl State {
     /// It cannot be used.
     pub(crate) fn read(host: &Host) -> Result<Option<Self>, StateError> {
         let path = path(host);
-        // Not through `Host::read`, which ends at a MiB: the files saved in it may be longer.
-        let text = match std::fs::read_to_string(&path) {
+        let text = match trusted_text(host, &path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(StateError::Broken(path, "it is no text".to_owned()));
+            }
+            // Of the rules of trust.
+            Err(error) if error.raw_os_error().is_none() => {
+                return Err(StateError::Broken(path, error.to_string()));
             }
             Err(error) => return Err(StateError::Unreadable(path, error)),
         };
@@ -151,6 +156,13 @@ impl State {
     fn check(&self) -> Result<(), String> {
         for entry in &self.entries {
             entry.target.check().map_err(|error| format!("{}: {error}", entry.target))?;
+            let Entry { before, after, replaced, .. } = entry;
+            if [Some(before), Some(after), replaced.as_ref()].into_iter().flatten().any(is_odd) {
+                return Err(format!("{}: no value has more than one line", entry.target));
+            }
+        }
+        for (directive, value) in &self.limits {
+            check_limit(directive, value)?;
         }
         let known = |path: &str| crate::persist::PATHS.contains(&path);
         match self.files.iter().find(|file| !known(&file.path)) {
@@ -163,12 +175,10 @@ impl State {
     pub(crate) fn save(&self, host: &Host) -> Result<(), Refusal> {
         let path = path(host);
         let refused = |error: &io::Error| Refusal::of_file(path.display().to_string(), error);
-        // A saved file that not everybody may read stays so.
-        let files = self.files.iter().filter_map(|file| file.before.as_ref());
-        let mode = files.fold(0o644, |mode, file| mode & (file.mode | 0o600));
         let text = serde_json::to_string_pretty(self).map_err(|error| refused(&error.into()))?;
-        host.make_folder(host.state_folder()).map_err(|error| refused(&error))?;
-        host.replace(&path, &format!("{text}\n"), mode).map_err(|error| refused(&error))
+        host.make_folder(host.state_folder(), 0o700).map_err(|error| refused(&error))?;
+        // It holds what not everybody may read: files of others.
+        host.replace(&path, &format!("{text}\n"), 0o600).map_err(|error| refused(&error))
     }
 
     /// Forgets it: all is put back.
@@ -225,8 +235,12 @@ impl State {
         self.files.push(SavedFile { path, before, after, replaced, folders_made });
     }
 
-    /// Forgets what a run that was cut off was about to change, and did not.
+    /// Forgets what a run that was cut off was about to change, and did not, and interrupts of an earlier boot: their numbers may be those
+    /// of other devices by now.
     pub(crate) fn forget_unreached(&mut self, host: &Host) {
+        if self.is_of_another_boot(host) {
+            self.entries.retain(|entry| !entry.target.is_irq());
+        }
         let is_as_before = |entry: &Entry| {
             entry.target.read(host).is_ok_and(|now| entry.target.same(&now, &entry.before))
         };
@@ -239,6 +253,35 @@ impl State {
         self.entries.iter_mut().for_each(|entry| entry.replaced = None);
         self.files.iter_mut().for_each(|file| file.replaced = None);
     }
+}
+
+/// The text of the state file, which nobody else can have written.
+fn trusted_text(host: &Host, path: &Path) -> io::Result<String> {
+    trust::of_folder(host.state_folder())?;
+    trust::of(&std::fs::symlink_metadata(path)?)?;
+    let mut file = File::open(path)?;
+    // It may be another one by now.
+    trust::of(&file.metadata()?)?;
+    // Not through `Host::read`, which ends at a MiB: the files saved in it may be longer.
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[expect(clippy::ptr_arg, reason = "what the iterator has")]
+fn is_odd(value: &String) -> bool {
+    value.contains(char::is_control)
+}
+
+/// Whether it is a limit that goes to the drop-in, which systemd reads with the powers of root.
+pub(crate) fn check_limit(directive: &str, value: &str) -> Result<(), String> {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    if ["LimitNOFILE", "LimitMEMLOCK"].contains(&directive) && (is_number || value == "infinity") {
+        return Ok(());
+    }
+    Err(format!(
+        "{directive:?} with {value:?} is no limit that is ever set: LimitNOFILE or LimitMEMLOCK with a number"
+    ))
 }
 
 /// The state file.
@@ -272,9 +315,21 @@ impl Lock {
     pub(crate) fn take(host: &Host) -> Result<Self, NoLock> {
         let path = host.state_folder().join("lock");
         let refused = |error| NoLock::Refused(Refusal::of_file(path.display().to_string(), &error));
-        host.make_folder(host.state_folder()).map_err(refused)?;
-        let options = File::options().write(true).create(true).truncate(false).to_owned();
+        let folder = host.state_folder();
+        let refused_folder = |error: io::Error| {
+            NoLock::Refused(Refusal::of_file(folder.display().to_string(), &error))
+        };
+        trust::of_folder(folder).map_err(refused_folder)?;
+        host.make_folder(folder, 0o700).map_err(refused)?;
+        // Who can open it can hold it.
+        let options =
+            File::options().write(true).create(true).truncate(false).mode(0o600).to_owned();
         let file = options.open(&path).map_err(refused)?;
+        let metadata = file.metadata().map_err(refused)?;
+        trust::of(&metadata).map_err(refused)?;
+        if metadata.permissions().mode() & 0o777 != 0o600 {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(refused)?;
+        }
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(NoLock::Busy(path)),
@@ -293,7 +348,7 @@ impl fmt::Display for StateError {
                     path.display()
                 );
             }
-            Self::Broken(path, why) => (path, format!("is not as it was written: {why}")),
+            Self::Broken(path, why) => (path, format!("cannot be relied on: {why}")),
             Self::Foreign(path, version) => (
                 path,
                 format!(

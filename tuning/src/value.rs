@@ -62,15 +62,19 @@ impl Target {
         }
     }
 
-    /// Whether `found` is what `asked` asks for. A card may round the size of a ring up.
+    /// Whether `found` is what `asked` asks for. A card may round the size of a ring up, and `rx-usecs` to the steps of its clock: a
+    /// quarter to either side.
     pub fn meets(&self, found: &str, asked: &str) -> bool {
-        let is_ring = matches!(
-            self,
-            Self::Nic { parameter: NicParameter::RxRing | NicParameter::TxRing, .. }
-        );
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        match (is_ring, number(found), number(asked)) {
-            (true, Some(found), Some(asked)) => found >= asked,
+        use NicParameter::{RxRing, RxUsecs, TxRing};
+        let number = |text: &str| text.trim().parse::<u32>().ok().map(u64::from);
+        let (Some(number_found), Some(number_asked)) = (number(found), number(asked)) else {
+            return self.same(found, asked);
+        };
+        match self {
+            Self::Nic { parameter: RxRing | TxRing, .. } => number_found >= number_asked,
+            Self::Nic { parameter: RxUsecs, .. } => {
+                number_found.abs_diff(number_asked) * 4 <= number_asked
+            }
             _ => self.same(found, asked),
         }
     }
@@ -78,6 +82,11 @@ impl Target {
     /// Whether `ethtool` sets it, which may change other targets as well.
     pub(crate) fn is_card(&self) -> bool {
         matches!(self, Self::Nic { .. })
+    }
+
+    /// Whether it is known by the number of an interrupt, which lasts until a reboot.
+    pub(crate) fn is_irq(&self) -> bool {
+        matches!(self, Self::File { path } if path.starts_with("/proc/irq/"))
     }
 
     /// What happens while this is changed that somebody might notice.

@@ -1,13 +1,18 @@
 //! What is refused leaves the host as it was and says what would help.
 
-use sluice_tuning::apply::{ApplyError, apply, preview};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use sluice_tuning::apply::{ApplyError, apply, apply_and_look_again, preview};
 use sluice_tuning::change::{Change, NicParameter};
 use sluice_tuning::restore::restore;
 use sluice_tuning::state::status;
 use sluice_tuning::testing::Tree;
 
 use crate::support::{
-    STATE, assert_as_it_was, card, file, for_good, one_of_each, others, sysctl, until_the_reboot,
+    STATE, assert_as_it_was, card, file, for_good, limit, one_of_each, others, sysctl,
+    until_the_reboot,
 };
 
 /// A tree in which all values are spelled as they are written.
@@ -162,6 +167,9 @@ fn a_state_file_that_cannot_be_used_is_named_and_nothing_is_touched() {
         (&good.replace("net.core.rmem_max", "///..etc.passwd"), "no file below"),
         (&good.replace("/proc/irq/71/", "/etc/"), "no file below"),
         (&good.replace("/etc/sysctl.d/90-sluice.conf", "/etc/passwd"), "is ever written"),
+        (&good.replace("LimitNOFILE", "ExecStartPre"), "is no limit"),
+        (&good.replace("\"65536\"", "\"1\\nExecStartPre=+/x\""), "is no limit"),
+        (&good.replace("\"16777216\"", "\"1\\nkernel.core_pattern = x\""), "one line"),
     ] {
         tree.write(STATE, text);
         let before = tree.snapshot();
@@ -249,4 +257,116 @@ fn what_a_card_forgets_with_its_queues_comes_back() {
     assert_eq!(tree.text("proc/irq/71/smp_affinity_list"), "8,24");
     assert!(restore(&tree.host(), false).unwrap().is_complete());
     assert_as_it_was(&tree, &before);
+}
+
+/// A tree whose card gets an interrupt 80 with more queues, and has none with eight.
+fn tree_that_grows() -> Tree {
+    let tree = tree();
+    let irq = "${0%/usr/sbin/*}/proc/irq/80";
+    let sets = format!(
+        "case $1$4 in -L16) mkdir {irq}; echo 0-31 >{irq}/smp_affinity_list;; -L8) rm -r {irq};; esac"
+    );
+    bend_ethtool(&tree, &sets);
+    tree
+}
+
+const GROWN: &str = "/proc/irq/80/smp_affinity_list";
+
+#[test]
+fn what_comes_with_other_queues_is_set_in_the_same_run() {
+    let tree = tree_that_grows();
+    let before = others(&tree);
+    let first = [card(NicParameter::CombinedChannels, "16"), limit("LimitNOFILE", "65536")];
+    let look_again = || vec![file(GROWN, "9"), file("/proc/irq/71/smp_affinity_list", "9")];
+    let tune = || apply_and_look_again(&tree.host(), &first, look_again, &until_the_reboot());
+    let applied = tune().unwrap();
+    assert_eq!((applied.steps.len(), applied.needs_persist.len()), (3, 1));
+    assert_eq!(tree.text(GROWN), "9");
+    assert_eq!(tune().unwrap().steps, []);
+    let restored = restore(&tree.host(), false).unwrap();
+    assert!(restored.is_complete(), "{restored:#?}");
+    assert_as_it_was(&tree, &before);
+}
+
+#[test]
+fn a_refusal_after_the_second_look_undoes_the_first_part_as_well() {
+    let tree = tree_that_grows();
+    let before = others(&tree);
+    let first =
+        [sysctl("net.core.rmem_max", "16777216"), card(NicParameter::CombinedChannels, "16")];
+    let ring = card(NicParameter::RxRing, "4096");
+    let nonsense = sysctl("net.core.nonsense", "1");
+    let look_again = || vec![file(GROWN, "9"), ring, nonsense];
+    let error =
+        apply_and_look_again(&tree.host(), &first, look_again, &until_the_reboot()).unwrap_err();
+    let ApplyError::Refused { undone, stuck, .. } = &error else { panic!("{error}") };
+    assert_eq!((*undone, stuck.as_slice()), (4, &[][..]));
+    assert_as_it_was(&tree, &before);
+    assert!(!tree.root().join(STATE).exists());
+}
+
+#[test]
+fn nobody_looks_again_where_no_queues_came() {
+    let tree = tree();
+    let changes = [card(NicParameter::RxRing, "4096")];
+    let look_again = || panic!("no queue came");
+    let applied = apply_and_look_again(&tree.host(), &changes, look_again, &until_the_reboot());
+    assert_eq!(applied.unwrap().steps.len(), 1);
+}
+
+#[test]
+fn a_state_that_others_could_have_written_is_refused() {
+    let tree = tree();
+    apply(&tree.host(), &one_of_each(), &for_good()).unwrap();
+    let (folder, file) = (tree.root().join("var/lib/sluice-tune"), tree.root().join(STATE));
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let before = others(&tree);
+    let refused = |words: &str| {
+        for error in [
+            apply(&tree.host(), &[], &for_good()).unwrap_err().to_string(),
+            restore(&tree.host(), true).unwrap_err().to_string(),
+        ] {
+            assert!(error.contains(words) && error.contains("Nothing was changed"), "{error}");
+        }
+        assert_as_it_was(&tree, &before);
+    };
+    for (path, mode) in [(&folder, 0o700), (&file, 0o600)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+        for others_may_write in [0o777, 0o770] {
+            set(path, others_may_write);
+            refused("others may write it");
+        }
+        set(path, mode);
+    }
+    let aside = folder.join("aside.json");
+    fs::rename(&file, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &file).unwrap();
+    refused("it is a link");
+    fs::rename(&aside, &file).unwrap();
+    match std::os::unix::fs::chown(&file, Some(65_534), None) {
+        Ok(()) => refused("belongs to user 65534"),
+        Err(error) => println!("SKIPPED: a file of another user, which needs root: {error}"),
+    }
+}
+
+#[test]
+fn a_lock_that_others_could_hold_is_narrowed() {
+    let tree = tree();
+    tree.write("var/lib/sluice-tune/lock", "");
+    let lock = tree.root().join("var/lib/sluice-tune/lock");
+    let folder = lock.parent().unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&lock, Permissions::from_mode(0o644)).unwrap();
+    apply(&tree.host(), &one_of_each(), &for_good()).unwrap();
+    assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_card_may_round_its_pause_a_little() {
+    let tree = tree();
+    bend_ethtool(&tree, "[ $1 = -C ] && set -- -C $2 $3 48");
+    let changes = [card(NicParameter::RxUsecs, "50")];
+    apply(&tree.host(), &changes, &until_the_reboot()).unwrap();
+    assert_eq!(tree.text("ethtool/eth0/rx-usecs"), "48");
+    assert_eq!(apply(&tree.host(), &changes, &until_the_reboot()).unwrap().steps, []);
 }

@@ -131,3 +131,19 @@ fn what_the_kernel_refuses_to_take_back_stays_known() {
     assert_eq!(status(&tree.host()).unwrap().unwrap().values, 1);
     assert_eq!(tree.text("ethtool/eth0/rx"), "512");
 }
+
+#[test]
+fn an_interrupt_of_an_earlier_boot_is_gone() {
+    for apply_again in [false, true] {
+        let tree = Tree::dedicated();
+        apply(&tree.host(), &one_of_each(), &until_the_reboot()).unwrap();
+        tree.write("proc/sys/kernel/random/boot_id", "another\n");
+        if apply_again {
+            let changes = [sysctl("net.core.wmem_max", "16777216")];
+            apply(&tree.host(), &changes, &until_the_reboot()).unwrap();
+        }
+        assert!(restore(&tree.host(), true).unwrap().is_complete());
+        assert_eq!(tree.text("proc/irq/71/smp_affinity_list"), "8,24");
+        assert_eq!(tree.text(RMEM), "212992");
+    }
+}
