@@ -9,7 +9,7 @@ use super::announced::{self, Known};
 use super::api::{Api, ApiError};
 use super::check::{Subject, Target, Transport, check_all};
 use super::finding::{Finding, Verdict};
-use super::host::Host;
+use super::host::{Device, Host};
 use super::probe_session::{ProbeCall, Reachable};
 use super::reach::{self, Around, Check, FROM_ELSEWHERE, Vantage};
 use super::report::Report;
@@ -146,14 +146,21 @@ pub(super) fn listening(node: &Node) -> Vec<Target> {
     [of(Transport::Udp, &node.udp), of(Transport::Tcp, &node.tcp)].concat()
 }
 
-/// The server is on this host when this host has its addresses. That of loopback everybody has.
+/// The server is on this host when this host has its addresses: all of them, or some where the API is asked at an address of this
+/// host. Those that many hosts have alike (loopback, link-local, of bridges for containers) tell nothing.
 fn vantage(node: &Node, host: &str) -> Vantage {
-    let ips: Vec<IpAddr> = listening(node).iter().map(|target| target.address.ip()).collect();
-    let (loopback, others): (Vec<IpAddr>, Vec<IpAddr>) =
-        ips.iter().partition(|ip| Reach::of(**ip) == Reach::Loopback);
-    let is_here = match others.is_empty() {
-        true => !loopback.is_empty() && is_this_host(host),
-        false => others.iter().any(|ip| is_ours(*ip)),
+    let bridges = Host::read(Path::new("/"));
+    let is_bridge = |ip| matches!(bridges.device_of(ip), Some((_, Device::Bridge)));
+    let tells = |ip: &IpAddr| {
+        !matches!(Reach::of(*ip), Reach::Loopback | Reach::LinkLocal)
+            && !(is_bridge(*ip) && is_ours(*ip))
+    };
+    let listening = listening(node);
+    let mut ips = listening.iter().map(|target| target.address.ip()).filter(tells).peekable();
+    let is_here = match (ips.peek().is_some(), is_this_host(host)) {
+        (false, asked_here) => asked_here && !listening.is_empty(),
+        (true, true) => ips.any(is_ours),
+        (true, false) => ips.all(is_ours),
     };
     if is_here { Vantage::OwnHost } else { Vantage::OtherHost }
 }

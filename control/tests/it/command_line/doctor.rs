@@ -364,3 +364,29 @@ fn a_token_over_plain_http_is_told_on_both_hosts() {
     assert_eq!(other.report["vantage"], "other-host");
     assert_eq!(examine_on(&neighbour, &server).status, Some(2));
 }
+
+#[test]
+fn a_bridge_that_both_hosts_have_alike_makes_no_visitor_the_server() {
+    let Some(host) = Host::new() else { return };
+    let neighbour = host.neighbour();
+    for each in [&host, &neighbour] {
+        each.run("ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0");
+        each.run("ip link set docker0 up");
+    }
+    neighbour.run("echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind");
+    let arguments = ["serve", "--listen-address=:8045", "--drain-timeout=0"];
+    let both = "10.9.0.1,172.17.0.1";
+    let token = "the-right-token-of-this-test";
+    let variables = [
+        ("RTCD_RTC_ICEADDRESSUDP", both),
+        ("RTCD_RTC_ICEADDRESSTCP", both),
+        ("SLUICE_API_TOKEN", token),
+    ];
+    let (command, folder) = command("doctor-bridge", &arguments, &variables);
+    let _serving = Serving::spawn(host.within(command), folder, "8443");
+    let own = examine_on(&host, &["--token", token, "--timeout", "20"]);
+    assert_eq!(own.report["vantage"], "own-host", "{}", own.said);
+    let server = ["--server", "http://10.9.0.1:8045", "--token", token, "--timeout", SILENCE];
+    let other = examine_on(&neighbour, &server);
+    assert_eq!(other.report["vantage"], "other-host", "{}", other.said);
+}
