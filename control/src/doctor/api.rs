@@ -20,6 +20,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::report::told;
 use crate::config::Secret;
 
 /// The longest answer that is read.
@@ -177,8 +178,10 @@ impl Api {
         let field = |name| json.as_ref()?.get(name)?.as_str().map(str::to_owned);
         let is_ours = field("type").is_some_and(|kind| kind.starts_with("urn:sluice:problem:"));
         match field("detail").filter(|_| is_ours) {
-            Some(detail) if matches!(status, 401 | 403) => Err(ApiError::Denied(status, detail)),
-            Some(detail) => Err(ApiError::Problem(status, detail)),
+            Some(detail) if matches!(status, 401 | 403) => {
+                Err(ApiError::Denied(status, told(&detail)))
+            }
+            Some(detail) => Err(ApiError::Problem(status, told(&detail))),
             None => Err(ApiError::Foreign(format!("{method} {path} gave status {status}"))),
         }
     }
@@ -195,7 +198,7 @@ impl Api {
     ) -> Result<T, ApiError> {
         let json = self.ask(method, path, body).await?;
         serde_json::from_value(json).map_err(|error| {
-            ApiError::Foreign(format!("{method} {path} gave an unknown answer: {error}"))
+            ApiError::Foreign(format!("{method} {path} gave an unknown answer: {}", told(&error.to_string())))
         })
     }
 

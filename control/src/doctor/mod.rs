@@ -110,7 +110,7 @@ pub fn run(arguments: &ArgMatches) -> ExitCode {
         Err(error) => Err(Trouble(format!("the runtime did not start: {error}"))),
     };
     result.unwrap_or_else(|Trouble(why)| {
-        eprintln!("sluice doctor: {why}");
+        eprintln!("sluice doctor: {}", report::escaped(&why));
         ExitCode::from(NOTHING_EXAMINED)
     })
 }

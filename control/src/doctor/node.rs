@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Reach;
 use super::api::{Api, ApiError, ServerUrl};
 use super::finding::Finding;
+use super::report::told;
 use crate::http::drain::NodeState;
 use crate::http::native::Node;
 
@@ -20,7 +21,7 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ours = env!("CARGO_PKG_VERSION");
     if node.version != ours {
-        let found = format!("The server is version {}, this program {ours}.", node.version);
+        let found = format!("The server is version {}, this program {ours}.", told(&node.version));
         findings.push(
             Finding::warning("version", found).fix("use the server's own program to examine it"),
         );
@@ -35,7 +36,7 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
         });
     }
     findings.push(match &node.backend_reason {
-        None => Finding::ok("backend", format!("The back-end is {}.", node.backend)),
+        None => Finding::ok("backend", format!("The back-end is {}.", told(&node.backend))),
         Some(reason) => not_uring(&node.backend, reason),
     });
     findings.push(judge_buffers(node));
@@ -46,9 +47,10 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
 /// The reason says what to do after its semicolon.
 pub(super) fn not_uring(backend: &str, reason: &str) -> Finding {
     let (what, hint) = reason.split_once("; ").unwrap_or((reason, ""));
+    let (backend, what, hint) = (told(backend), told(what), told(hint));
     let finding = Finding::warning("backend", format!("The back-end is {backend}: {what}."))
         .means("All works, and a packet costs more CPU than with io_uring.");
-    match hint {
+    match hint.as_str() {
         "" => finding.fix("set engine.backend = \"mmsg\" to settle for it"),
         hint => finding.fix(hint),
     }
@@ -76,7 +78,7 @@ fn judge_buffers(node: &Node) -> Finding {
 fn judge_tuning(node: &Node) -> Option<Finding> {
     match (node.tuning.mode.as_str(), node.tuning.wrong) {
         ("off", _) => None,
-        (_, wrong) => Some(tuning(wrong, &node.tuning.load)),
+        (_, wrong) => Some(tuning(wrong, &told(&node.tuning.load))),
     }
 }
 

@@ -11,6 +11,7 @@ use sluice_engine::ice::Credentials;
 
 use super::api::{Api, ApiError};
 use super::check::{Subject, Target, Transport};
+use super::report::told;
 use crate::sdp::parse_candidate;
 use crate::service::fill_random;
 
@@ -108,7 +109,7 @@ impl Reachable {
             match target_of(line) {
                 Some(target) if targets.contains(&target) => {}
                 Some(target) => targets.push(target),
-                None => unread.push(line.to_owned()),
+                None => unread.push(told(line)),
             }
         }
         Ok(Self { subject: Subject { server, our_ufrag }, targets, unread })

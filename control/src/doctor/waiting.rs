@@ -15,6 +15,7 @@ use super::api::{Api, ApiError, Stream};
 use super::check::{Subject, Target, check, check_all};
 use super::examine::{Trouble, explain, listening};
 use super::probe_session::{ProbeCall, WaitingSession};
+use super::report::told;
 use super::ticket::{TARGETS_MAX, Ticket};
 use super::{interrupted, say};
 use crate::http::native::Node;
@@ -88,7 +89,7 @@ async fn wait_in(
                 let look: Look =
                     api.ask_for("GET", &session.path, None).await.map_err(refused)?;
                 if look.transport.is_some() && look.transport != *arrived {
-                    let name = look.transport.as_deref().unwrap_or_default().to_uppercase();
+                    let name = told(look.transport.as_deref().unwrap_or_default()).to_uppercase();
                     let after = clock::now().since(start).as_secs();
                     say(&format!("After {after} s a check from another host arrived over {name}.\n"));
                     *arrived = look.transport;
