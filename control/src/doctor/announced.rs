@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::address::{Reach, is_ours};
-use super::finding::{Finding, Verdict};
+use super::finding::Finding;
 use super::host::{Device, Host};
 use super::reach::list;
 
@@ -45,11 +45,11 @@ pub(super) fn judge(addresses: &[IpAddr], known: Known<'_>) -> Vec<Finding> {
                 .fix("set rtc.ice_host_override to the address by which clients reach this host"),
         ];
     }
-    let inside = judge_container(&ips, known);
-    if inside.as_ref().is_some_and(|finding| finding.verdict == Verdict::Failure) {
-        return inside.into_iter().collect();
+    if let Some(inside) = judge_container(&ips, known) {
+        return vec![inside];
     }
-    let findings: Vec<Finding> = inside.into_iter().chain(judge_public(&ips)).collect();
+    let bridges = known.host.and_then(|host| judge_bridges(&ips, host));
+    let findings: Vec<Finding> = bridges.into_iter().chain(judge_public(&ips)).collect();
     if findings.is_empty() {
         let public = list(of(Reach::Public).map(|ip| ip.to_string()));
         return vec![Finding::ok("address", format!("Public addresses are announced: {public}."))];
@@ -77,7 +77,7 @@ fn not_announced(public: IpAddr, source: &str, ips: &[IpAddr]) -> Finding {
         .fix(format!("rtc.ice_host_override = \"{public}\""))
 }
 
-/// Addresses of containers, and of bridges to them.
+/// Addresses of containers.
 fn judge_container(ips: &[IpAddr], known: Known<'_>) -> Option<Finding> {
     let docker = |ip: &IpAddr| matches!(ip, IpAddr::V4(v4) if v4.octets()[..2] == DOCKER_DEFAULT);
     let fix = "run the container with the host's network (docker run --network host); or set \
@@ -104,13 +104,13 @@ fn judge_container(ips: &[IpAddr], known: Known<'_>) -> Option<Finding> {
                 "{inner} is announced, the address of this container (it has the mark of {engine})."
             );
             return Some(
-                Finding::failure("address", found)
-                    .means("Clients on other hosts have no way to it.")
-                    .fix(fix),
+                Finding::warning("address", found)
+                    .means("If this is Docker's bridge network or one like it, clients on other hosts have no way to it.")
+                    .fix(format!("if this is Docker's bridge network: {fix}")),
             );
         }
     }
-    judge_bridges(ips, host)
+    None
 }
 
 /// Addresses of bridges beside others.
@@ -150,6 +150,7 @@ fn judge_public(ips: &[IpAddr]) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Verdict;
     use super::*;
 
     fn ips(list: &[&str]) -> Vec<IpAddr> {
@@ -199,7 +200,9 @@ mod tests {
         assert!(fix.ends_with("rtc.ice_address_udp = \"8.8.8.8\""), "{fix}");
         let inner = Host::with(Some("Docker"), &["eth0@ 172.17.0.0/16"]);
         let known = Known { host: Some(&inner), ..Known::default() };
-        assert_eq!(verdicts(&["172.17.0.2"], known), [Verdict::Failure]);
+        assert_eq!(verdicts(&["172.17.0.2"], known), [Verdict::Warning]);
+        let fix = judge(&ips(&["172.17.0.2"]), known)[0].fix.clone().expect("a fix");
+        assert!(fix.contains("if this is Docker's bridge network"), "{fix}");
         assert_eq!(verdicts(&["8.8.8.8", "172.17.0.2"], known), [Verdict::Ok]);
     }
 
