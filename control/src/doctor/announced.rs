@@ -17,6 +17,8 @@ pub(super) struct Known<'a> {
     pub(super) host: Option<&'a Host>,
     /// An address by which the server is reached from elsewhere, and how that is known.
     pub(super) public: Option<(IpAddr, &'static str)>,
+    /// Whether that address is the API's: then it may be a proxy's.
+    pub(super) public_may_be_proxy: bool,
     /// Whether the server is asked at a loopback address and is not on this host: a container, or a tunnel.
     pub(super) behind_loopback: bool,
 }
@@ -32,7 +34,7 @@ pub(super) fn judge(addresses: &[IpAddr], known: Known<'_>) -> Vec<Finding> {
     }
     let of = |wanted: Reach| ips.iter().copied().filter(move |ip| Reach::of(*ip) == wanted);
     if let Some((public, source)) = known.public.filter(|(public, _)| !ips.contains(public)) {
-        return vec![not_announced(public, source, &ips)];
+        return vec![not_announced(public, source, known.public_may_be_proxy, &ips)];
     }
     // A laboratory may have given them to its hosts.
     let foreign = of(Reach::Documentation).filter(|ip| known.host.is_none() || !is_ours(*ip));
@@ -70,11 +72,20 @@ fn only_loopback(none_at_all: bool) -> Finding {
         )
 }
 
-fn not_announced(public: IpAddr, source: &str, ips: &[IpAddr]) -> Finding {
+fn not_announced(public: IpAddr, source: &str, may_be_proxy: bool, ips: &[IpAddr]) -> Finding {
     let announced = list(ips.iter().map(ToString::to_string));
-    Finding::failure("address", format!("{source} {public}, and the server announces {announced}."))
+    let found = format!("{source} {public}, and the server announces {announced}.");
+    let setting = format!("rtc.ice_host_override = \"{public}\"");
+    if may_be_proxy {
+        return Finding::warning("address", found)
+            .means("Clients elsewhere may be told addresses that do not lead to this server. A proxy may have the other one.")
+            .fix(format!(
+                "if {public} forwards UDP and TCP of the media port (8443 by default) to this server: {setting}"
+            ));
+    }
+    Finding::failure("address", found)
         .means("Clients elsewhere are told addresses that do not lead to this server.")
-        .fix(format!("rtc.ice_host_override = \"{public}\""))
+        .fix(setting)
 }
 
 /// Addresses of containers.
@@ -188,6 +199,11 @@ mod tests {
         assert_eq!(findings[0].verdict, Verdict::Failure);
         assert_eq!(findings[0].fix.as_deref(), Some("rtc.ice_host_override = \"8.8.4.4\""));
         assert_eq!(verdicts(&["8.8.4.4", "10.0.0.5"], known), [Verdict::Ok]);
+        let proxy = Known { public_may_be_proxy: true, ..known };
+        let findings = judge(&ips(&["10.0.0.5"]), proxy);
+        assert_eq!(findings[0].verdict, Verdict::Warning);
+        let fix = findings[0].fix.as_deref().expect("a fix");
+        assert!(fix.starts_with("if 8.8.4.4 forwards UDP and TCP"), "{fix}");
     }
 
     #[test]

@@ -180,6 +180,7 @@ async fn announced(
         host: Some(&host).filter(|_| vantage == Vantage::OwnHost),
         behind_loopback: vantage == Vantage::OtherHost && is_loopback_name(&api.url.host),
         public: None,
+        public_may_be_proxy: false,
     };
     let answered = told.clone().any(|check| check.outcome.is_answered());
     match (&options.stun, vantage) {
@@ -195,6 +196,7 @@ async fn announced(
         (None, Vantage::OtherHost) if !answered => {
             let ip = resolved(api).await.filter(|ip| Reach::of(*ip) == Reach::Public);
             let none_public = ips.iter().all(|ip| Reach::of(*ip) != Reach::Public);
+            known.public_may_be_proxy = true;
             known.public = ip.filter(|_| none_public).map(|ip| (ip, "The API is reached at"));
         }
         (None, _) => {}
