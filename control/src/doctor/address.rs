@@ -65,6 +65,12 @@ fn of_v6(ip: Ipv6Addr) -> Reach {
     }
 }
 
+/// Whether one host can be meant: neither no address nor many.
+pub(super) fn is_of_one_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 /// Whether this host has the address: the kernel lets a socket have it. Where it lets a socket have any address, its tables tell.
 pub(super) fn is_ours(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();

@@ -198,7 +198,10 @@ impl Api {
     ) -> Result<T, ApiError> {
         let json = self.ask(method, path, body).await?;
         serde_json::from_value(json).map_err(|error| {
-            ApiError::Foreign(format!("{method} {path} gave an unknown answer: {}", told(&error.to_string())))
+            ApiError::Foreign(format!(
+                "{method} {path} gave an unknown answer: {}",
+                told(&error.to_string())
+            ))
         })
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn server(api: &Api, options: &Options) -> Result<Report, Troub
             let around = Around { vantage, is_ours: &is_ours, listening: &listening(&node) };
             findings.extend(reach::judge(&checks, &around));
             findings.extend(unread.first().map(|line| {
-                Finding::unknown("address", format!("This candidate could not be checked: {line}."))
+                Finding::unknown("address", format!("Not all candidates could be checked: {line}."))
             }));
             findings.extend(announced(api, &node, vantage, &checks, options).await);
         }
@@ -111,7 +111,11 @@ async fn checked(
             Vantage::OwnHost => listening(node),
             Vantage::OtherHost => Vec::new(),
         };
-        Ok(Some((check_announced(&subject, &targets, &own, limit).await, unread)))
+        let mut left = unread;
+        if targets.len() > TARGETS_MAX {
+            left.insert(0, format!("{} more than the first {TARGETS_MAX}", targets.len() - TARGETS_MAX));
+        }
+        Ok(Some((check_announced(&subject, &targets, &own, limit).await, left)))
     };
     let made = tokio::select! {
         made = made => made,

@@ -93,7 +93,7 @@ async fn wait_in(
                     Ok(look) => look,
                     Err(ApiError::Problem(404, _)) => return Err(Trouble(ENDED.to_owned())),
                     // One slow or lost answer is no end; the WebSocket tells of that.
-                    Err(_) => continue,
+                    Err(_) => Look { transport: None },
                 };
                 if look.transport.is_some() && look.transport != *arrived {
                     let name = told(look.transport.as_deref().unwrap_or_default()).to_uppercase();
