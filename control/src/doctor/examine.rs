@@ -268,7 +268,8 @@ fn is_loopback_name(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
-fn is_this_host(host: &str) -> bool {
+/// Whether a host name or address is this host for sure.
+pub(super) fn is_this_host(host: &str) -> bool {
     is_loopback_name(host) || host.parse().is_ok_and(is_ours)
 }
 

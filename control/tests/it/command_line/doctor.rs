@@ -360,6 +360,8 @@ fn a_token_over_plain_http_is_told_on_both_hosts() {
     let server = ["--server", "http://10.9.0.1:8045", "--timeout", "20"];
     let other = examine_on(&neighbour, &[&server[..], &["--token", token]].concat());
     other.assert_finding("api", "warning", &["plain HTTP"]);
+    assert!(other.said.contains("the token goes to http://10.9.0.1:8045"), "{}", other.said);
+    assert!(!own.said.contains("the token goes to"), "{}", own.said);
     other.assert_finding("udp", "ok", &["10.9.0.1:8443"]);
     assert_eq!(other.report["vantage"], "other-host");
     assert_eq!(examine_on(&neighbour, &server).status, Some(2));
