@@ -44,7 +44,7 @@ pub(super) async fn server(api: &Api, options: &Options) -> Result<Report, Troub
         Err(error) => return Err(Trouble(explain(api, &error))),
     };
     let vantage = vantage(&node, &api.url.host);
-    let mut findings = node::judge(&node);
+    let mut findings = node::judge(&node, api);
     let mut checks = Vec::new();
     let made = checked(api, &node, vantage, options.limit).await;
     match made.transpose().ok_or_else(Trouble::interrupted)? {

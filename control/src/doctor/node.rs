@@ -16,8 +16,8 @@ const OPENNESS_LIMIT: Duration = Duration::from_secs(2);
 /// Addresses at which [`judge_openness`] asks.
 const OPENNESS_ADDRESSES_MAX: usize = 4;
 
-/// Judges the server's own account.
-pub(super) fn judge(node: &Node) -> Vec<Finding> {
+/// Judges the server's own account; `api` is how it was asked.
+pub(super) fn judge(node: &Node, api: &Api) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ours = env!("CARGO_PKG_VERSION");
     if node.version != ours {
@@ -32,7 +32,7 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
         let finding = Finding::warning("drain", found).means("New calls and sessions are refused.");
         findings.push(match node.drain.as_ref().is_some_and(|drain| drain.cause == "signal") {
             true => finding.fix("it ends afterwards: start it again"),
-            false => finding.fix("curl -X DELETE http://localhost:8045/v1/node/drain"),
+            false => finding.fix(end_drain(api)),
         });
     }
     findings.push(match &node.backend_reason {
@@ -42,6 +42,14 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
     findings.push(judge_buffers(node));
     findings.extend(judge_tuning(node));
     findings
+}
+
+fn end_drain(api: &Api) -> String {
+    let token = match api.token {
+        Some(_) => "-H \"Authorization: Bearer $SLUICE_API_TOKEN\" ",
+        None => "",
+    };
+    format!("curl -X DELETE {token}{}/v1/node/drain", api.url)
 }
 
 /// The reason says what to do after its semicolon.
@@ -153,6 +161,7 @@ pub(super) fn in_the_clear(found: &str) -> Finding {
 mod tests {
     use super::super::finding::Verdict;
     use super::*;
+    use crate::config::Secret;
     use serde_json::json;
 
     const WANTED: usize = 1 << 24;
@@ -173,13 +182,19 @@ mod tests {
         serde_json::from_value(node).expect("a node")
     }
 
+    fn api(token: Option<&str>) -> Api {
+        let url = ServerUrl::parse("https://media.example.org").expect("a URL");
+        let token = token.map(|token| Secret(token.to_owned()));
+        Api { url, token, limit: OPENNESS_LIMIT }
+    }
+
     fn finding(changes: serde_json::Value, subject: &str) -> Option<Finding> {
-        judge(&node(changes)).into_iter().find(|finding| finding.subject == subject)
+        judge(&node(changes), &api(None)).into_iter().find(|finding| finding.subject == subject)
     }
 
     #[test]
     fn a_server_with_all_it_wants_is_well() {
-        assert!(judge(&node(json!({}))).iter().all(|f| f.verdict == Verdict::Ok));
+        assert!(judge(&node(json!({})), &api(None)).iter().all(|f| f.verdict == Verdict::Ok));
     }
 
     #[test]
@@ -220,6 +235,10 @@ mod tests {
         let drain = json!({"cause": "api", "since_unix_s": 1, "sessions_left": 12});
         let told = finding(json!({"state": "draining", "drain": drain}), "drain").expect("told");
         assert!(told.found.contains("12") && told.verdict == Verdict::Warning);
+        let end = "https://media.example.org:443/v1/node/drain";
+        assert_eq!(told.fix, Some(format!("curl -X DELETE {end}")));
+        let with_token = end_drain(&api(Some("secret")));
+        assert!(with_token.contains("Authorization: Bearer") && !with_token.contains("secret"));
         assert!(finding(json!({"version": "9.9.9"}), "version").is_some());
     }
 }
