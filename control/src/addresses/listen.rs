@@ -81,7 +81,7 @@ fn check_local(ip: IpAddr, found: &[IpAddr]) -> Result<(), String> {
 ///
 /// The IPv4 table holds addresses of interfaces that are up only; an IPv6 address that is still
 /// being probed or was found to be somebody else's is left out.
-fn local_addresses(root: &Path) -> Vec<IpAddr> {
+pub fn local_addresses(root: &Path) -> Vec<IpAddr> {
     let v4_table = fs::read_to_string(root.join("proc/net/fib_trie")).unwrap_or_default();
     let v6_table = fs::read_to_string(root.join("proc/net/if_inet6")).unwrap_or_default();
     let mut v4 = local_v4(&v4_table);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use advertised::Advertised;
 use discovery::{StunServer, Timing, discover};
-pub use listen::{ListenAddresses, listen_addresses};
+pub use listen::{ListenAddresses, listen_addresses, local_addresses};
 pub use mapping::External;
 use resolution::choose;
 pub use resolution::{keep_resolved, resolve};

@@ -1,6 +1,9 @@
 //! What kind of address an address is: where clients may be for it to be of use.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use crate::addresses::local_addresses;
 
 /// Whom an address can be reached by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,8 +65,22 @@ fn of_v6(ip: Ipv6Addr) -> Reach {
     }
 }
 
-/// Whether this host has the address: the kernel lets a socket have it.
+/// Whether one host can be meant: neither no address nor many.
+pub(super) fn is_of_one_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether this host has the address: the kernel lets a socket have it. Where it lets a socket have any address, its tables tell.
 pub(super) fn is_ours(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let setting = match ip {
+        IpAddr::V4(_) => "/proc/sys/net/ipv4/ip_nonlocal_bind",
+        IpAddr::V6(_) => "/proc/sys/net/ipv6/ip_nonlocal_bind",
+    };
+    if std::fs::read_to_string(setting).is_ok_and(|value| value.trim() != "0") {
+        return ip.is_loopback() || local_addresses(Path::new("/")).contains(&ip);
+    }
     std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 

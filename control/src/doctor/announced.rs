@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::address::{Reach, is_ours};
-use super::finding::{Finding, Verdict};
+use super::finding::Finding;
 use super::host::{Device, Host};
 use super::reach::list;
 
@@ -17,6 +17,8 @@ pub(super) struct Known<'a> {
     pub(super) host: Option<&'a Host>,
     /// An address by which the server is reached from elsewhere, and how that is known.
     pub(super) public: Option<(IpAddr, &'static str)>,
+    /// Whether that address is the API's: then it may be a proxy's.
+    pub(super) public_may_be_proxy: bool,
     /// Whether the server is asked at a loopback address and is not on this host: a container, or a tunnel.
     pub(super) behind_loopback: bool,
 }
@@ -32,7 +34,7 @@ pub(super) fn judge(addresses: &[IpAddr], known: Known<'_>) -> Vec<Finding> {
     }
     let of = |wanted: Reach| ips.iter().copied().filter(move |ip| Reach::of(*ip) == wanted);
     if let Some((public, source)) = known.public.filter(|(public, _)| !ips.contains(public)) {
-        return vec![not_announced(public, source, &ips)];
+        return vec![not_announced(public, source, known.public_may_be_proxy, &ips)];
     }
     // A laboratory may have given them to its hosts.
     let foreign = of(Reach::Documentation).filter(|ip| known.host.is_none() || !is_ours(*ip));
@@ -45,11 +47,11 @@ pub(super) fn judge(addresses: &[IpAddr], known: Known<'_>) -> Vec<Finding> {
                 .fix("set rtc.ice_host_override to the address by which clients reach this host"),
         ];
     }
-    let inside = judge_container(&ips, known);
-    if inside.as_ref().is_some_and(|finding| finding.verdict == Verdict::Failure) {
-        return inside.into_iter().collect();
+    if let Some(inside) = judge_container(&ips, known) {
+        return vec![inside];
     }
-    let findings: Vec<Finding> = inside.into_iter().chain(judge_public(&ips)).collect();
+    let bridges = known.host.and_then(|host| judge_bridges(&ips, host));
+    let findings: Vec<Finding> = bridges.into_iter().chain(judge_public(&ips)).collect();
     if findings.is_empty() {
         let public = list(of(Reach::Public).map(|ip| ip.to_string()));
         return vec![Finding::ok("address", format!("Public addresses are announced: {public}."))];
@@ -70,14 +72,23 @@ fn only_loopback(none_at_all: bool) -> Finding {
         )
 }
 
-fn not_announced(public: IpAddr, source: &str, ips: &[IpAddr]) -> Finding {
+fn not_announced(public: IpAddr, source: &str, may_be_proxy: bool, ips: &[IpAddr]) -> Finding {
     let announced = list(ips.iter().map(ToString::to_string));
-    Finding::failure("address", format!("{source} {public}, and the server announces {announced}."))
+    let found = format!("{source} {public}, and the server announces {announced}.");
+    let setting = format!("rtc.ice_host_override = \"{public}\"");
+    if may_be_proxy {
+        return Finding::warning("address", found)
+            .means("Clients elsewhere may be told addresses that do not lead to this server. A proxy may have the other one.")
+            .fix(format!(
+                "if {public} forwards UDP and TCP of the media port (8443 by default) to this server: {setting}"
+            ));
+    }
+    Finding::failure("address", found)
         .means("Clients elsewhere are told addresses that do not lead to this server.")
-        .fix(format!("rtc.ice_host_override = \"{public}\""))
+        .fix(setting)
 }
 
-/// Addresses of containers, and of bridges to them.
+/// Addresses of containers.
 fn judge_container(ips: &[IpAddr], known: Known<'_>) -> Option<Finding> {
     let docker = |ip: &IpAddr| matches!(ip, IpAddr::V4(v4) if v4.octets()[..2] == DOCKER_DEFAULT);
     let fix = "run the container with the host's network (docker run --network host); or set \
@@ -104,13 +115,13 @@ fn judge_container(ips: &[IpAddr], known: Known<'_>) -> Option<Finding> {
                 "{inner} is announced, the address of this container (it has the mark of {engine})."
             );
             return Some(
-                Finding::failure("address", found)
-                    .means("Clients on other hosts have no way to it.")
-                    .fix(fix),
+                Finding::warning("address", found)
+                    .means("If this is Docker's bridge network or one like it, clients on other hosts have no way to it.")
+                    .fix(format!("if this is Docker's bridge network: {fix}")),
             );
         }
     }
-    judge_bridges(ips, host)
+    None
 }
 
 /// Addresses of bridges beside others.
@@ -150,6 +161,7 @@ fn judge_public(ips: &[IpAddr]) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Verdict;
     use super::*;
 
     fn ips(list: &[&str]) -> Vec<IpAddr> {
@@ -187,6 +199,11 @@ mod tests {
         assert_eq!(findings[0].verdict, Verdict::Failure);
         assert_eq!(findings[0].fix.as_deref(), Some("rtc.ice_host_override = \"8.8.4.4\""));
         assert_eq!(verdicts(&["8.8.4.4", "10.0.0.5"], known), [Verdict::Ok]);
+        let proxy = Known { public_may_be_proxy: true, ..known };
+        let findings = judge(&ips(&["10.0.0.5"]), proxy);
+        assert_eq!(findings[0].verdict, Verdict::Warning);
+        let fix = findings[0].fix.as_deref().expect("a fix");
+        assert!(fix.starts_with("if 8.8.4.4 forwards UDP and TCP"), "{fix}");
     }
 
     #[test]
@@ -199,7 +216,9 @@ mod tests {
         assert!(fix.ends_with("rtc.ice_address_udp = \"8.8.8.8\""), "{fix}");
         let inner = Host::with(Some("Docker"), &["eth0@ 172.17.0.0/16"]);
         let known = Known { host: Some(&inner), ..Known::default() };
-        assert_eq!(verdicts(&["172.17.0.2"], known), [Verdict::Failure]);
+        assert_eq!(verdicts(&["172.17.0.2"], known), [Verdict::Warning]);
+        let fix = judge(&ips(&["172.17.0.2"]), known)[0].fix.clone().expect("a fix");
+        assert!(fix.contains("if this is Docker's bridge network"), "{fix}");
         assert_eq!(verdicts(&["8.8.8.8", "172.17.0.2"], known), [Verdict::Ok]);
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,6 +20,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::report::told;
 use crate::config::Secret;
 
 /// The longest answer that is read.
@@ -177,8 +178,10 @@ impl Api {
         let field = |name| json.as_ref()?.get(name)?.as_str().map(str::to_owned);
         let is_ours = field("type").is_some_and(|kind| kind.starts_with("urn:sluice:problem:"));
         match field("detail").filter(|_| is_ours) {
-            Some(detail) if matches!(status, 401 | 403) => Err(ApiError::Denied(status, detail)),
-            Some(detail) => Err(ApiError::Problem(status, detail)),
+            Some(detail) if matches!(status, 401 | 403) => {
+                Err(ApiError::Denied(status, told(&detail)))
+            }
+            Some(detail) => Err(ApiError::Problem(status, told(&detail))),
             None => Err(ApiError::Foreign(format!("{method} {path} gave status {status}"))),
         }
     }
@@ -195,7 +198,10 @@ impl Api {
     ) -> Result<T, ApiError> {
         let json = self.ask(method, path, body).await?;
         serde_json::from_value(json).map_err(|error| {
-            ApiError::Foreign(format!("{method} {path} gave an unknown answer: {error}"))
+            ApiError::Foreign(format!(
+                "{method} {path} gave an unknown answer: {}",
+                told(&error.to_string())
+            ))
         })
     }
 
@@ -209,15 +215,19 @@ impl Api {
         let mut request =
             hyper::Request::builder().method(method).uri(path).header(HOST, self.url.authority());
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.0));
+            let value = HeaderValue::try_from(format!("Bearer {}", token.0)).map_err(|_| {
+                let why = "the token has characters that no header field may have";
+                ApiError::Denied(401, why.to_owned())
+            })?;
+            request = request.header(AUTHORIZATION, value);
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = request.body(body).map_err(|_| {
-            let why = "the token has characters that no header field may have";
-            ApiError::Denied(401, why.to_owned())
+        // Paths may hold ids that the server gave.
+        let request = request.body(body).map_err(|error| {
+            ApiError::Foreign(format!("{method} {} cannot be asked for: {error}", told(path)))
         })?;
         let stream = self.connect().await?;
         let (mut sender, connection) =
@@ -274,6 +284,19 @@ fn trusting_the_system() -> Result<Arc<ClientConfig>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_bad_token_is_told_from_a_bad_path_before_anything_is_sent() {
+        let api = |token: &str| Api {
+            url: ServerUrl::parse("http://127.0.0.1:1").expect("a URL"),
+            token: Some(Secret(token.to_owned())),
+            limit: Duration::from_secs(20),
+        };
+        let refused = api("a\nb").ask("GET", "/", None).await;
+        assert!(matches!(refused, Err(ApiError::Denied(401, _))), "{refused:?}");
+        let refused = api("ab").ask("GET", "/a b", None).await;
+        assert!(matches!(refused, Err(ApiError::Foreign(_))), "{refused:?}");
+    }
 
     #[test]
     fn urls_are_scheme_host_and_port() {

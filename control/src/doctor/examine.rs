@@ -9,7 +9,7 @@ use super::announced::{self, Known};
 use super::api::{Api, ApiError};
 use super::check::{Subject, Target, Transport, check_all};
 use super::finding::{Finding, Verdict};
-use super::host::Host;
+use super::host::{Device, Host};
 use super::probe_session::{ProbeCall, Reachable};
 use super::reach::{self, Around, Check, FROM_ELSEWHERE, Vantage};
 use super::report::Report;
@@ -44,7 +44,7 @@ pub(super) async fn server(api: &Api, options: &Options) -> Result<Report, Troub
         Err(error) => return Err(Trouble(explain(api, &error))),
     };
     let vantage = vantage(&node, &api.url.host);
-    let mut findings = node::judge(&node);
+    let mut findings = node::judge(&node, api);
     let mut checks = Vec::new();
     let made = checked(api, &node, vantage, options.limit).await;
     match made.transpose().ok_or_else(Trouble::interrupted)? {
@@ -53,7 +53,7 @@ pub(super) async fn server(api: &Api, options: &Options) -> Result<Report, Troub
             let around = Around { vantage, is_ours: &is_ours, listening: &listening(&node) };
             findings.extend(reach::judge(&checks, &around));
             findings.extend(unread.first().map(|line| {
-                Finding::unknown("address", format!("This candidate could not be checked: {line}."))
+                Finding::unknown("address", format!("Not all candidates could be checked: {line}."))
             }));
             findings.extend(announced(api, &node, vantage, &checks, options).await);
         }
@@ -111,7 +111,11 @@ async fn checked(
             Vantage::OwnHost => listening(node),
             Vantage::OtherHost => Vec::new(),
         };
-        Ok(Some((check_announced(&subject, &targets, &own, limit).await, unread)))
+        let mut left = unread;
+        if targets.len() > TARGETS_MAX {
+            left.insert(0, format!("{} more than the first {TARGETS_MAX}", targets.len() - TARGETS_MAX));
+        }
+        Ok(Some((check_announced(&subject, &targets, &own, limit).await, left)))
     };
     let made = tokio::select! {
         made = made => made,
@@ -146,14 +150,21 @@ pub(super) fn listening(node: &Node) -> Vec<Target> {
     [of(Transport::Udp, &node.udp), of(Transport::Tcp, &node.tcp)].concat()
 }
 
-/// The server is on this host when this host has its addresses. That of loopback everybody has.
+/// The server is on this host when this host has its addresses: all of them, or some where the API is asked at an address of this
+/// host. Those that many hosts have alike (loopback, link-local, of bridges for containers) tell nothing.
 fn vantage(node: &Node, host: &str) -> Vantage {
-    let ips: Vec<IpAddr> = listening(node).iter().map(|target| target.address.ip()).collect();
-    let (loopback, others): (Vec<IpAddr>, Vec<IpAddr>) =
-        ips.iter().partition(|ip| Reach::of(**ip) == Reach::Loopback);
-    let is_here = match others.is_empty() {
-        true => !loopback.is_empty() && is_this_host(host),
-        false => others.iter().any(|ip| is_ours(*ip)),
+    let bridges = Host::read(Path::new("/"));
+    let is_bridge = |ip| matches!(bridges.device_of(ip), Some((_, Device::Bridge)));
+    let tells = |ip: &IpAddr| {
+        !matches!(Reach::of(*ip), Reach::Loopback | Reach::LinkLocal)
+            && !(is_bridge(*ip) && is_ours(*ip))
+    };
+    let listening = listening(node);
+    let mut ips = listening.iter().map(|target| target.address.ip()).filter(tells).peekable();
+    let is_here = match (ips.peek().is_some(), is_this_host(host)) {
+        (false, asked_here) => asked_here && !listening.is_empty(),
+        (true, true) => ips.any(is_ours),
+        (true, false) => ips.all(is_ours),
     };
     if is_here { Vantage::OwnHost } else { Vantage::OtherHost }
 }
@@ -173,6 +184,7 @@ async fn announced(
         host: Some(&host).filter(|_| vantage == Vantage::OwnHost),
         behind_loopback: vantage == Vantage::OtherHost && is_loopback_name(&api.url.host),
         public: None,
+        public_may_be_proxy: false,
     };
     let answered = told.clone().any(|check| check.outcome.is_answered());
     match (&options.stun, vantage) {
@@ -188,6 +200,7 @@ async fn announced(
         (None, Vantage::OtherHost) if !answered => {
             let ip = resolved(api).await.filter(|ip| Reach::of(*ip) == Reach::Public);
             let none_public = ips.iter().all(|ip| Reach::of(*ip) != Reach::Public);
+            known.public_may_be_proxy = true;
             known.public = ip.filter(|_| none_public).map(|ip| (ip, "The API is reached at"));
         }
         (None, _) => {}
@@ -255,7 +268,8 @@ fn is_loopback_name(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(is_loopback)
 }
 
-fn is_this_host(host: &str) -> bool {
+/// Whether a host name or address is this host for sure.
+pub(super) fn is_this_host(host: &str) -> bool {
     is_loopback_name(host) || host.parse().is_ok_and(is_ours)
 }
 

@@ -48,10 +48,16 @@ impl Host {
         let number = |device: &str, file: &str| {
             fs::read_to_string(folder(device).join(file)).ok()?.trim().parse::<u32>().ok()
         };
+        let here: Vec<u32> = fs::read_dir(root.join("sys/class/net"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| number(entry.ok()?.file_name().to_str()?, "ifindex"))
+            .collect();
+        let is_vlan = |device: &str| root.join("proc/net/vlan").join(device).exists();
         let is_pair = |device: &&String| {
-            // The other end's index is this one's own for devices without another end.
-            let (own, other) = (number(device, "ifindex"), number(device, "iflink"));
-            own.zip(other).is_some_and(|(own, other)| own != other)
+            // It is this device's own for one without another end, and that of the device below for a VLAN and the like.
+            let other = number(device, "iflink");
+            other.is_some_and(|other| !here.contains(&other)) && !is_vlan(device)
         };
         Self {
             container: mark.map(|(_, name)| *name),
@@ -144,9 +150,18 @@ mod tests {
             line("eth0", "10.1.0.0", "0.0.0.0", "255.255.0.0"),
             line("docker0", "172.17.0.0", "0.0.0.0", "255.255.0.0"),
             line("br0", "10.2.0.0", "0.0.0.0", "255.255.0.0"),
+            line("macvlan0", "10.3.0.0", "0.0.0.0", "255.255.0.0"),
+            line("vlan0", "10.4.0.0", "0.0.0.0", "255.255.0.0"),
         ];
         write("proc/net/route", &routes.concat());
-        for (device, own, other) in [("eth0", "2", "7"), ("docker0", "3", "3")] {
+        let devices = [
+            ("eth0", "2", "7"),
+            ("docker0", "3", "3"),
+            ("macvlan0", "4", "3"),
+            ("vlan0", "5", "9"),
+        ];
+        write("proc/net/vlan/vlan0", "");
+        for (device, own, other) in devices {
             write(&format!("sys/class/net/{device}/ifindex"), own);
             write(&format!("sys/class/net/{device}/iflink"), other);
         }
@@ -160,6 +175,8 @@ mod tests {
         assert_eq!(host.device_of(ip("10.1.2.3")), Some(("eth0", Device::Pair)));
         assert_eq!(host.device_of(ip("172.17.0.1")), Some(("docker0", Device::Bridge)));
         assert_eq!(host.device_of(ip("10.2.0.1")), Some(("br0", Device::Other)));
+        assert_eq!(host.device_of(ip("10.3.0.1")), Some(("macvlan0", Device::Other)));
+        assert_eq!(host.device_of(ip("10.4.0.1")), Some(("vlan0", Device::Other)));
         assert_eq!(host.device_of(ip("8.8.8.8")), None, "that is behind a gateway");
         assert_eq!(host.device_of(ip("2001:db8::1")), None);
         assert_eq!(host.container, None);

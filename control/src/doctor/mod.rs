@@ -110,7 +110,7 @@ pub fn run(arguments: &ArgMatches) -> ExitCode {
         Err(error) => Err(Trouble(format!("the runtime did not start: {error}"))),
     };
     result.unwrap_or_else(|Trouble(why)| {
-        eprintln!("sluice doctor: {why}");
+        eprintln!("sluice doctor: {}", report::escaped(&why));
         ExitCode::from(NOTHING_EXAMINED)
     })
 }
@@ -131,6 +131,11 @@ async fn examined(arguments: &ArgMatches) -> Result<ExitCode, Trouble> {
     let url = ServerUrl::parse(&url).map_err(|why| Trouble(format!("--server: {why}")))?;
     let token = given("token").map(Secret);
     let token = token.or_else(|| of_settings.and_then(|config| config.token.clone()));
+    if !url.tls && token.is_some() && !examine::is_this_host(&url.host) {
+        eprintln!(
+            "sluice doctor: the token goes to {url} over plain HTTP; whoever is on the way can read it"
+        );
+    }
     let api = Api { url, token, limit };
     if arguments.get_flag("ticket") {
         let came = waiting::for_others(&api, seconds("wait", 120)).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Reach;
 use super::api::{Api, ApiError, ServerUrl};
 use super::finding::Finding;
+use super::report::told;
 use crate::http::drain::NodeState;
 use crate::http::native::Node;
 
@@ -15,12 +16,12 @@ const OPENNESS_LIMIT: Duration = Duration::from_secs(2);
 /// Addresses at which [`judge_openness`] asks.
 const OPENNESS_ADDRESSES_MAX: usize = 4;
 
-/// Judges the server's own account.
-pub(super) fn judge(node: &Node) -> Vec<Finding> {
+/// Judges the server's own account; `api` is how it was asked.
+pub(super) fn judge(node: &Node, api: &Api) -> Vec<Finding> {
     let mut findings = Vec::new();
     let ours = env!("CARGO_PKG_VERSION");
     if node.version != ours {
-        let found = format!("The server is version {}, this program {ours}.", node.version);
+        let found = format!("The server is version {}, this program {ours}.", told(&node.version));
         findings.push(
             Finding::warning("version", found).fix("use the server's own program to examine it"),
         );
@@ -31,11 +32,11 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
         let finding = Finding::warning("drain", found).means("New calls and sessions are refused.");
         findings.push(match node.drain.as_ref().is_some_and(|drain| drain.cause == "signal") {
             true => finding.fix("it ends afterwards: start it again"),
-            false => finding.fix("curl -X DELETE http://localhost:8045/v1/node/drain"),
+            false => finding.fix(end_drain(api)),
         });
     }
     findings.push(match &node.backend_reason {
-        None => Finding::ok("backend", format!("The back-end is {}.", node.backend)),
+        None => Finding::ok("backend", format!("The back-end is {}.", told(&node.backend))),
         Some(reason) => not_uring(&node.backend, reason),
     });
     findings.push(judge_buffers(node));
@@ -43,12 +44,21 @@ pub(super) fn judge(node: &Node) -> Vec<Finding> {
     findings
 }
 
+fn end_drain(api: &Api) -> String {
+    let token = match api.token {
+        Some(_) => "-H \"Authorization: Bearer $SLUICE_API_TOKEN\" ",
+        None => "",
+    };
+    format!("curl -X DELETE {token}{}/v1/node/drain", api.url)
+}
+
 /// The reason says what to do after its semicolon.
 pub(super) fn not_uring(backend: &str, reason: &str) -> Finding {
     let (what, hint) = reason.split_once("; ").unwrap_or((reason, ""));
+    let (backend, what, hint) = (told(backend), told(what), told(hint));
     let finding = Finding::warning("backend", format!("The back-end is {backend}: {what}."))
         .means("All works, and a packet costs more CPU than with io_uring.");
-    match hint {
+    match hint.as_str() {
         "" => finding.fix("set engine.backend = \"mmsg\" to settle for it"),
         hint => finding.fix(hint),
     }
@@ -76,7 +86,7 @@ fn judge_buffers(node: &Node) -> Finding {
 fn judge_tuning(node: &Node) -> Option<Finding> {
     match (node.tuning.mode.as_str(), node.tuning.wrong) {
         ("off", _) => None,
-        (_, wrong) => Some(tuning(wrong, &node.tuning.load)),
+        (_, wrong) => Some(tuning(wrong, &told(&node.tuning.load))),
     }
 }
 
@@ -151,6 +161,7 @@ pub(super) fn in_the_clear(found: &str) -> Finding {
 mod tests {
     use super::super::finding::Verdict;
     use super::*;
+    use crate::config::Secret;
     use serde_json::json;
 
     const WANTED: usize = 1 << 24;
@@ -171,13 +182,19 @@ mod tests {
         serde_json::from_value(node).expect("a node")
     }
 
+    fn api(token: Option<&str>) -> Api {
+        let url = ServerUrl::parse("https://media.example.org").expect("a URL");
+        let token = token.map(|token| Secret(token.to_owned()));
+        Api { url, token, limit: OPENNESS_LIMIT }
+    }
+
     fn finding(changes: serde_json::Value, subject: &str) -> Option<Finding> {
-        judge(&node(changes)).into_iter().find(|finding| finding.subject == subject)
+        judge(&node(changes), &api(None)).into_iter().find(|finding| finding.subject == subject)
     }
 
     #[test]
     fn a_server_with_all_it_wants_is_well() {
-        assert!(judge(&node(json!({}))).iter().all(|f| f.verdict == Verdict::Ok));
+        assert!(judge(&node(json!({})), &api(None)).iter().all(|f| f.verdict == Verdict::Ok));
     }
 
     #[test]
@@ -218,6 +235,10 @@ mod tests {
         let drain = json!({"cause": "api", "since_unix_s": 1, "sessions_left": 12});
         let told = finding(json!({"state": "draining", "drain": drain}), "drain").expect("told");
         assert!(told.found.contains("12") && told.verdict == Verdict::Warning);
+        let end = "https://media.example.org:443/v1/node/drain";
+        assert_eq!(told.fix, Some(format!("curl -X DELETE {end}")));
+        let with_token = end_drain(&api(Some("secret")));
+        assert!(with_token.contains("Authorization: Bearer") && !with_token.contains("secret"));
         assert!(finding(json!({"version": "9.9.9"}), "version").is_some());
     }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_engine::ice::Credentials;
 
+use super::address::is_of_one_host;
 use super::api::{Api, ApiError};
 use super::check::{Subject, Target, Transport};
+use super::report::told;
 use crate::sdp::parse_candidate;
 use crate::service::fill_random;
 
@@ -108,7 +110,7 @@ impl Reachable {
             match target_of(line) {
                 Some(target) if targets.contains(&target) => {}
                 Some(target) => targets.push(target),
-                None => unread.push(line.to_owned()),
+                None => unread.push(told(line)),
             }
         }
         Ok(Self { subject: Subject { server, our_ufrag }, targets, unread })
@@ -123,7 +125,7 @@ fn target_of(line: &str) -> Option<Target> {
         _ => return None,
     };
     let ip: IpAddr = candidate.address.parse().ok()?;
-    Some(Target { transport, address: SocketAddr::new(ip, candidate.port) })
+    is_of_one_host(ip).then(|| Target { transport, address: SocketAddr::new(ip, candidate.port) })
 }
 
 fn text_at<'a>(json: &'a Value, place: &str) -> Result<&'a str, ApiError> {
@@ -167,15 +169,16 @@ mod tests {
         let section: String =
             ours.iter().map(|candidate| format!("a={candidate}\r\n")).collect::<String>();
         let named = "a=candidate:1 1 udp 1 a.local 9 typ host";
+        let many = "a=candidate:1 1 udp 1 224.0.0.1 9 typ host";
         let sdp = format!(
-            "a=ice-ufrag:aaServer\r\na=ice-pwd:aPasswordOf24IceChars/+x\r\n{section}{section}{named}\r\n"
+            "a=ice-ufrag:aaServer\r\na=ice-pwd:aPasswordOf24IceChars/+x\r\n{section}{section}{named}\r\n{many}\r\n"
         );
         let reachable = Reachable::read(&sdp, "us".to_owned()).expect("it is whole");
         assert_eq!(
             reachable.targets,
             [Transport::Udp, Transport::Tcp].map(|transport| Target { transport, address })
         );
-        assert_eq!(reachable.unread, [named]);
+        assert_eq!(reachable.unread, [named, many]);
         assert_eq!(reachable.subject.server.ufrag, "aaServer");
         assert!(Reachable::read("v=0\r\n", String::new()).is_err());
     }

@@ -195,8 +195,9 @@ fn open_port(transport: Transport, port: u16) -> String {
     let name = transport.text();
     format!(
         "let {name} port {port} in, on the server's host: `ufw allow {port}/{name}`, `firewall-cmd --permanent \
-         --add-port={port}/{name} && firewall-cmd --reload` or `nft insert rule inet filter input {name} dport \
-         {port} accept`; at a cloud, in the security group of the host"
+         --add-port={port}/{name} && firewall-cmd --reload` or, with nftables, where `nft list ruleset` shows \
+         the chain with hook input that drops, add `{name} dport {port} accept` there, and in /etc/nftables.conf to \
+         outlast a reboot; at a cloud, in the security group of the host"
     )
 }
 

@@ -65,8 +65,8 @@ impl Report {
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut out = match &self.server_version {
-            Some(version) => format!("Sluice {version} at {}", self.server),
-            None => self.server.clone(),
+            Some(version) => format!("Sluice {} at {}", told(version), escaped(&self.server)),
+            None => escaped(&self.server),
         };
         out += match self.vantage {
             "own-host" => ", examined from its own host\n",
@@ -81,7 +81,7 @@ impl Report {
         for check in &self.checks {
             let (transport, address) = (check.target.transport.text(), check.target.address);
             let note = if check.announced { "" } else { " (not announced)" };
-            let said = say(&check.outcome);
+            let said = escaped(&say(&check.outcome));
             let _ = writeln!(out, "  {transport}  {:<width$}  {said}{note}", address.to_string());
         }
         let mut was_long = true;
@@ -116,7 +116,7 @@ fn view(check: &Check) -> CheckView {
         _ => (None, None),
     };
     let detail = match &check.outcome {
-        Outcome::Stranger(why) | Outcome::Unsendable(why) => Some(why.clone()),
+        Outcome::Stranger(why) | Outcome::Unsendable(why) => Some(told(why)),
         _ => None,
     };
     CheckView {
@@ -157,10 +157,34 @@ fn say(outcome: &Outcome) -> String {
     }
 }
 
+/// The longest text of a server that is shown, characters.
+const TOLD_CHARS_MAX: usize = 200;
+
+/// Text from outside as a terminal may show it: control characters are written as escapes.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// What a server said of itself: [`escaped`], and cut where it is too long.
+pub(super) fn told(text: &str) -> String {
+    match text.char_indices().nth(TOLD_CHARS_MAX) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
 /// Writes words with a line's end after each that would pass the last column.
 fn wrap(out: &mut String, text: &str) {
     let mut column = INDENT;
     for word in text.split_ascii_whitespace() {
+        let word = escaped(word);
         let len = word.chars().count();
         if column > INDENT && column + 1 + len > WIDTH {
             let _ = write!(out, "\n{:INDENT$}", "");
@@ -170,7 +194,7 @@ fn wrap(out: &mut String, text: &str) {
             out.push(' ');
             column += 1;
         }
-        out.push_str(word);
+        out.push_str(&word);
         column += len;
     }
     out.push('\n');
@@ -220,6 +244,17 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn text_from_outside_moves_no_cursor_and_is_cut() {
+        let mut report = report();
+        report.server_version = Some("\u{1b}[2J".repeat(100));
+        report.server = "http://a\u{7}".to_owned();
+        report.findings = vec![Finding::failure("a", "x\u{9b}31m y").means("\u{1b}]0;z").fix("\r")];
+        let text = report.text();
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.contains(r"x\u{9b}31m y") && text.contains('…'), "{text}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn judge_ports(udp: &[SocketAddr], tcp: &[SocketAddr]) -> Vec<Finding> {
     });
     let Some((name, letter, address, error)) = refused else {
         let port = udp.first().map_or(0, SocketAddr::port);
-        let found = format!("Media port {port} is free on {} addresses.", udp.len());
+        let found = format!("Media port {port} is free for this user on {} addresses.", udp.len());
         return vec![Finding::ok("port", found)];
     };
     let finding =

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sluice_engine::ice::Credentials;
 
+use super::address::{Reach, is_of_one_host};
 use super::check::{Target, Transport};
 
 /// The form of tickets; another one is refused.
@@ -90,9 +91,17 @@ impl Ticket {
         let with = |transport, list: Vec<SocketAddr>| {
             list.into_iter().map(move |address| Target { transport, address })
         };
-        let targets: Vec<Target> =
-            with(Transport::Udp, read.udp).chain(with(Transport::Tcp, read.tcp)).collect();
-        let is_sendable = |t: &Target| !t.address.ip().is_unspecified() && t.address.port() != 0;
+        let mut targets: Vec<Target> = Vec::new();
+        for target in with(Transport::Udp, read.udp).chain(with(Transport::Tcp, read.tcp)) {
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
+        // Who makes a ticket makes us send: not to programs of this host, and not to many.
+        let is_sendable = |t: &Target| {
+            let ip = t.address.ip();
+            is_of_one_host(ip) && Reach::of(ip) != Reach::Loopback && t.address.port() != 0
+        };
         if targets.is_empty() || targets.len() > TARGETS_MAX || !targets.iter().all(is_sendable) {
             return Err(broken());
         }
@@ -144,14 +153,16 @@ mod tests {
 
     #[test]
     fn the_largest_ticket_is_read() {
-        let target = Target {
+        let target = |n: usize| Target {
             transport: Transport::Tcp,
-            address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().expect("an address"),
+            address: format!("[2001:db8:1111:2222:3333:4444:5555:6666]:{}", 65_535 - n)
+                .parse()
+                .expect("an address"),
         };
         let largest = Ticket {
             server: Credentials::new("aaServer99", &"p".repeat(24)).expect("ice-chars"),
             expires_unix_s: u64::MAX,
-            targets: vec![target; TARGETS_MAX],
+            targets: (0..TARGETS_MAX).map(target).collect(),
         };
         assert_eq!(Ticket::parse(&largest.to_text()), Ok(largest));
     }
@@ -178,12 +189,17 @@ mod tests {
 
     #[test]
     fn values_out_of_their_bounds_are_refused() {
-        let many = vec!["192.0.2.7:1"; TARGETS_MAX + 1];
+        let many: Vec<String> = (0..=TARGETS_MAX).map(|n| format!("192.0.2.7:{}", n + 1)).collect();
         for (field, value) in [
             ("ufrag", "a:b".into()),
             ("pwd", "short".into()),
             ("udp", many.into()),
             ("udp", vec!["0.0.0.0:1"].into()),
+            ("udp", vec!["127.0.0.1:1"].into()),
+            ("udp", vec!["[::ffff:127.0.0.1]:1"].into()),
+            ("udp", vec!["239.1.2.3:1"].into()),
+            ("udp", vec!["255.255.255.255:1"].into()),
+            ("udp", vec!["[ff02::1]:1"].into()),
             ("tcp", vec!["192.0.2.7:0"].into()),
             ("exp", (-1).into()),
         ] {
@@ -191,6 +207,13 @@ mod tests {
         }
         let refused = Ticket::parse(&changed("v", 2.into())).expect_err("another form");
         assert!(refused.contains("same version"), "{refused}");
+    }
+
+    #[test]
+    fn an_address_that_is_named_twice_is_checked_once() {
+        let text = changed("udp", vec!["192.0.2.7:1", "192.0.2.7:1"].into());
+        let ticket = Ticket::parse(&text).expect("it is whole");
+        assert_eq!(ticket.targets.len(), 2, "once over UDP, once over TCP");
     }
 
     #[test]

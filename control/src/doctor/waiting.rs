@@ -15,6 +15,7 @@ use super::api::{Api, ApiError, Stream};
 use super::check::{Subject, Target, check, check_all};
 use super::examine::{Trouble, explain, listening};
 use super::probe_session::{ProbeCall, WaitingSession};
+use super::report::told;
 use super::ticket::{TARGETS_MAX, Ticket};
 use super::{interrupted, say};
 use crate::http::native::Node;
@@ -28,6 +29,9 @@ const CONSENT_INTERVAL: Duration = Duration::from_secs(9);
 
 /// Time for one of them.
 const OWN_CHECK_LIMIT: Duration = Duration::from_secs(2);
+
+/// The session is gone.
+const ENDED: &str = "the server ended the session of the ticket";
 
 /// What of a session tells that somebody came.
 #[derive(Deserialize)]
@@ -82,13 +86,17 @@ async fn wait_in(
             message = socket.next() => match message {
                 // Reading answers the server's pings; what it tells is of no interest.
                 Some(Ok(message)) if !message.is_close() => {}
-                _ => return Err(Trouble("the server ended the session of the ticket".to_owned())),
+                _ => return Err(Trouble(ENDED.to_owned())),
             },
             _ = looks.tick() => {
-                let look: Look =
-                    api.ask_for("GET", &session.path, None).await.map_err(refused)?;
+                let look: Look = match api.ask_for("GET", &session.path, None).await {
+                    Ok(look) => look,
+                    Err(ApiError::Problem(404, _)) => return Err(Trouble(ENDED.to_owned())),
+                    // One slow or lost answer is no end; the WebSocket tells of that.
+                    Err(_) => Look { transport: None },
+                };
                 if look.transport.is_some() && look.transport != *arrived {
-                    let name = look.transport.as_deref().unwrap_or_default().to_uppercase();
+                    let name = told(look.transport.as_deref().unwrap_or_default()).to_uppercase();
                     let after = clock::now().since(start).as_secs();
                     say(&format!("After {after} s a check from another host arrived over {name}.\n"));
                     *arrived = look.transport;
@@ -130,11 +138,13 @@ async fn open(
     let failed = |why: String| Trouble(format!("{}: the session's WebSocket: {why}", api.url));
     let scheme = if api.url.tls { "wss" } else { "ws" };
     let url = format!("{scheme}://{}{}", api.url.authority(), session.ws_path);
-    let stream = api.connect().await.map_err(|error| failed(error.to_string()))?;
-    let opened = tokio::time::timeout(api.limit, tokio_tungstenite::client_async(url, stream));
-    match opened.await {
-        Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(error)) => Err(failed(error.to_string())),
+    let opened = async {
+        let stream = api.connect().await.map_err(|error| failed(error.to_string()))?;
+        let opened = tokio_tungstenite::client_async(url, stream).await;
+        opened.map(|(socket, _)| socket).map_err(|error| failed(error.to_string()))
+    };
+    match tokio::time::timeout(api.limit, opened).await {
+        Ok(opened) => opened,
         Err(_) => Err(failed(format!("no answer within {:?}", api.limit))),
     }
 }

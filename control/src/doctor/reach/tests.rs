@@ -57,6 +57,7 @@ fn silent_udp_beside_tcp_is_a_firewall_with_the_port_to_open() {
     assert_eq!(findings[0].found, "UDP does not arrive at 8.8.8.8:8443; TCP does.");
     let fix = findings[0].fix.as_deref().expect("a fix");
     assert!(fix.contains("ufw allow 8443/udp") && fix.contains("security group"), "{fix}");
+    assert!(fix.contains("`nft list ruleset`") && fix.contains("`udp dport 8443 accept`"), "{fix}");
 }
 
 #[test]

@@ -53,6 +53,9 @@ impl Examined {
     }
 }
 
+/// Time for checks that all get their answer, seconds: as long as is allowed, since a busy machine takes its time.
+const PATIENCE: &str = "20";
+
 /// Time for checks of which some get no answer, seconds: the others must have theirs within it on any machine.
 const SILENCE: &str = "6";
 
@@ -80,7 +83,7 @@ fn every_candidate_of_a_server_answers_and_nothing_is_left_behind() {
     let port = media_port();
     let (command, folder) = command("doctor-loopback", &["serve", "--drain-timeout=0"], &[]);
     let serving = Serving::spawn(command, folder, &port);
-    let examined = examine(&["--server", &url_of(&serving)]);
+    let examined = examine(&["--server", &url_of(&serving), "--timeout", PATIENCE]);
     let address = format!("127.0.0.1:{port}");
     assert_eq!(
         examined.checks(),
@@ -101,7 +104,7 @@ fn every_candidate_of_a_server_answers_and_nothing_is_left_behind() {
 #[test]
 fn the_report_for_people_fits_a_terminal() {
     let serving = Serving::start("doctor-text", &["serve", "--drain-timeout=0"]);
-    let output = doctor(&["--server", &url_of(&serving)], &[]).output().expect("it runs");
+    let output = doctor(&["--server", &url_of(&serving), "--timeout", PATIENCE], &[]).output().expect("it runs");
     let said = text(&output.stdout);
     assert!(said.lines().all(|line| line.chars().count() <= 100), "{said}");
     for part in ["examined from its own host", "answered in", "failure  address", "Fix: "] {
@@ -113,7 +116,7 @@ fn the_report_for_people_fits_a_terminal() {
 fn a_server_that_drains_is_not_checked_and_that_is_no_failure_of_it() {
     let serving = Serving::start("doctor-drain", &["serve", "--drain-timeout=0"]);
     assert!(serving.ask("POST /v1/node/drain", "").starts_with("HTTP/1.1 200"));
-    let examined = examine(&["--server", &url_of(&serving)]);
+    let examined = examine(&["--server", &url_of(&serving), "--timeout", PATIENCE]);
     examined.assert_finding("drain", "warning", &["DELETE", "/v1/node/drain"]);
     examined.assert_finding("udp", "unknown", &["draining"]);
     assert_eq!(examined.status, Some(0), "{}", examined.said);
@@ -123,9 +126,8 @@ fn a_server_that_drains_is_not_checked_and_that_is_no_failure_of_it() {
 fn without_a_server_what_would_hinder_one_is_told() {
     let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
     let taken = udp.local_addr().expect("it is bound").port().to_string();
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
-    let url = format!("http://{}", nobody.local_addr().expect("it is bound"));
-    drop(nobody);
+    // No program listens on port 1, and the kernel gives it to none.
+    let url = "http://127.0.0.1:1".to_owned();
     let run = |variables: &[(&str, &str)]| {
         let mut command = doctor(&["--json", "--server", &url], variables);
         Examined::of(&command.output().expect("it runs"))
@@ -179,7 +181,7 @@ fn what_cannot_be_examined_ends_with_status_2_and_a_sentence() {
         assert_eq!(examined.status, Some(2), "{arguments:?}: {}", examined.said);
         assert!(examined.said.contains(part), "{part} in {}", examined.said);
     }
-    let right = examine(&["--server", &url, "--token", token[0].1]);
+    let right = examine(&["--server", &url, "--token", token[0].1, "--timeout", PATIENCE]);
     right.assert_finding("udp", "ok", &[&port]);
 }
 
@@ -201,7 +203,7 @@ fn a_server_with_https_is_examined_when_its_certificate_is_trusted() {
     let url = url_of(&serving).replace("127.0.0.1", "localhost");
     let run = |bundle: &std::path::Path| {
         let bundle = bundle.to_str().expect("text");
-        let mut command = doctor(&["--json", "--server", &url], &[("SSL_CERT_FILE", bundle)]);
+        let mut command = doctor(&["--json", "--server", &url, "--timeout", PATIENCE], &[("SSL_CERT_FILE", bundle)]);
         Examined::of(&command.output().expect("it runs"))
     };
     let examined = run(&certificate);
@@ -251,7 +253,7 @@ fn an_interrupted_ticket_leaves_nothing_behind() {
     let elsewhere = [("RTCD_RTC_ICEHOSTOVERRIDE", "198.51.100.77")];
     let (command, folder) = command("doctor-ticket", &["serve", "--drain-timeout=0"], &elsewhere);
     let serving = Serving::spawn(command, folder, &media_port());
-    let mut waiting = Waiting::spawn(doctor(&["--ticket", "--server", &url_of(&serving)], &[]));
+    let mut waiting = Waiting::spawn(doctor(&["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE], &[]));
     assert!(waiting.ticket.len() > 50, "{}", waiting.ticket);
     let calls = serving.ask("GET /v1/calls", "");
     assert!(calls.contains(r#""sessions":2"#), "{calls}");
@@ -263,7 +265,7 @@ fn an_interrupted_ticket_leaves_nothing_behind() {
 #[test]
 fn a_server_on_loopback_alone_gives_no_ticket() {
     let serving = Serving::start("doctor-no-ticket", &["serve", "--drain-timeout=0"]);
-    let output = doctor(&["--ticket", "--server", &url_of(&serving)], &[]).output();
+    let output = doctor(&["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE], &[]).output();
     let output = output.expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("no address but loopback"), "{}", text_of(&output));
@@ -306,7 +308,7 @@ fn udp_that_the_own_firewall_drops_is_told_with_the_port_to_open() {
     let Some(host) = Host::new() else { return };
     host.run("ip addr add 10.9.0.1/32 dev lo");
     let _serving = serve_on(&host, "doctor-firewall", &[]);
-    let examined = examine_on(&host, &["--timeout", "20"]);
+    let examined = examine_on(&host, &["--timeout", PATIENCE]);
     examined.assert_finding("udp", "ok", &["10.9.0.1:8443"]);
     examined.assert_finding("address", "warning", &["rtc.ice_host_override"]);
     examined.assert_finding("elsewhere", "unknown", &["--ticket"]);
@@ -327,9 +329,9 @@ fn a_ticket_shows_from_another_host_what_the_own_host_cannot_see() {
     let Some(host) = Host::new() else { return };
     let neighbour = host.neighbour();
     let _serving = serve_on(&host, "doctor-elsewhere", &[]);
-    let mut waiting = Waiting::spawn(host.within(doctor(&["--ticket", "--wait", "600"], &[])));
+    let mut waiting = Waiting::spawn(host.within(doctor(&["--ticket", "--wait", "600", "--timeout", PATIENCE], &[])));
     let ticket = waiting.ticket.clone();
-    let examined = examine_on(&neighbour, &["--from", &ticket, "--timeout", "20"]);
+    let examined = examine_on(&neighbour, &["--from", &ticket, "--timeout", PATIENCE]);
     assert_eq!(examined.checks(), ["udp 10.9.0.1:8443 answered", "tcp 10.9.0.1:8443 answered"]);
     assert_eq!((examined.status, &examined.report["vantage"]), (Some(0), &"ticket".into()));
     let mut arrival = String::new();
@@ -337,7 +339,7 @@ fn a_ticket_shows_from_another_host_what_the_own_host_cannot_see() {
     assert!(arrival.contains("arrived over UDP"), "{arrival}");
 
     host.drop_incoming("iifname here udp dport 8443");
-    let own = examine_on(&host, &["--timeout", "20"]);
+    let own = examine_on(&host, &["--timeout", PATIENCE]);
     own.assert_finding("udp", "ok", &["10.9.0.1:8443"]);
     let other = examine_on(&neighbour, &["--from", &ticket, "--timeout", SILENCE]);
     other.assert_finding("udp", "failure", &["UDP does not arrive", "ufw allow 8443/udp"]);
@@ -355,12 +357,41 @@ fn a_token_over_plain_http_is_told_on_both_hosts() {
     let neighbour = host.neighbour();
     let token = "the-right-token-of-this-test";
     let _serving = serve_on(&host, "doctor-clear", &[("SLUICE_API_TOKEN", token)]);
-    let own = examine_on(&host, &["--token", token, "--timeout", "20"]);
+    let own = examine_on(&host, &["--token", token, "--timeout", PATIENCE]);
     own.assert_finding("api", "warning", &["http://10.9.0.1:8045", "api.http.tls.enable"]);
-    let server = ["--server", "http://10.9.0.1:8045", "--timeout", "20"];
+    let server = ["--server", "http://10.9.0.1:8045", "--timeout", PATIENCE];
     let other = examine_on(&neighbour, &[&server[..], &["--token", token]].concat());
     other.assert_finding("api", "warning", &["plain HTTP"]);
+    assert!(other.said.contains("the token goes to http://10.9.0.1:8045"), "{}", other.said);
+    assert!(!own.said.contains("the token goes to"), "{}", own.said);
     other.assert_finding("udp", "ok", &["10.9.0.1:8443"]);
     assert_eq!(other.report["vantage"], "other-host");
     assert_eq!(examine_on(&neighbour, &server).status, Some(2));
+}
+
+#[test]
+fn a_bridge_that_both_hosts_have_alike_makes_no_visitor_the_server() {
+    let Some(host) = Host::new() else { return };
+    let neighbour = host.neighbour();
+    for each in [&host, &neighbour] {
+        each.run("ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0");
+        each.run("ip link set docker0 up");
+    }
+    // Some containers forbid it; the bridge is there all the same.
+    neighbour.run("(echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind) 2>/dev/null || true");
+    let arguments = ["serve", "--listen-address=:8045", "--drain-timeout=0"];
+    let both = "10.9.0.1,172.17.0.1";
+    let token = "the-right-token-of-this-test";
+    let variables = [
+        ("RTCD_RTC_ICEADDRESSUDP", both),
+        ("RTCD_RTC_ICEADDRESSTCP", both),
+        ("SLUICE_API_TOKEN", token),
+    ];
+    let (command, folder) = command("doctor-bridge", &arguments, &variables);
+    let _serving = Serving::spawn(host.within(command), folder, "8443");
+    let own = examine_on(&host, &["--token", token, "--timeout", PATIENCE]);
+    assert_eq!(own.report["vantage"], "own-host", "{}", own.said);
+    let server = ["--server", "http://10.9.0.1:8045", "--token", token, "--timeout", SILENCE];
+    let other = examine_on(&neighbour, &server);
+    assert_eq!(other.report["vantage"], "other-host", "{}", other.said);
 }
