@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sluice_engine::clock::{self, Instant};
 use sluice_tuning::advice::{self, Report};
 use sluice_tuning::apply::{self, ApplyError, Options};
+use sluice_tuning::change::Change;
 use sluice_tuning::demand::{Demand, Goal};
 use sluice_tuning::facts::Facts;
 use sluice_tuning::finding::{Finding, Verdict};
@@ -131,6 +132,9 @@ impl HostTuning {
     /// The mode, or the host's refusal of something needed; its words say what that leaves.
     pub fn apply(&self, calls: Calls) -> Result<Done, Refusal> {
         let look = self.allowed_look()?;
+        if let Some(sentence) = apply::would_forget(&look.facts) {
+            return Err(Refusal::Failed(sentence));
+        }
         let mut done = Done::default();
         let needed = self.apply_those(&look, Verdict::Wrong, calls, &mut done);
         let useful = match needed {
@@ -150,12 +154,14 @@ impl HostTuning {
         calls: Calls,
         done: &mut Done,
     ) -> Result<(), ApplyError> {
-        let findings = look.report.findings.iter().filter(|finding| finding.verdict == verdict);
-        let plan = findings.flat_map(|finding| finding.changes.clone());
-        let (left, plan): (Vec<_>, Vec<_>) =
-            plan.partition(|change| calls == Calls::Run && change.target.warning().is_some());
+        let is_left = |change: &Change| calls == Calls::Run && change.target.warning().is_some();
+        let (left, plan): (Vec<_>, Vec<_>) = changes(&look.report, verdict).partition(is_left);
         let options = Options { persist: None, now_unix_s: unix_s() };
-        let applied = apply::apply(&self.host, &plan, &options)?;
+        let look_again = || {
+            let report = advice::check(&Facts::read(&self.host, 0), &self.goal);
+            changes(&report, verdict).filter(|change| !is_left(change)).collect()
+        };
+        let applied = apply::apply_and_look_again(&self.host, &plan, look_again, &options)?;
         done.done.extend(applied.steps.iter().map(ToString::to_string));
         let late =
             left.iter().map(|change| format!("{}   # not while calls run", change.command()));
@@ -222,6 +228,12 @@ impl HostTuning {
             tracing::info!("{better} settings of this host could be better: sluice-tune check");
         }
     }
+}
+
+/// What is to be done about the findings of this verdict.
+fn changes(report: &Report, verdict: Verdict) -> impl Iterator<Item = Change> {
+    let findings = report.findings.iter().filter(move |finding| finding.verdict == verdict);
+    findings.flat_map(|finding| finding.changes.clone())
 }
 
 /// A finding in one line, with what to do about it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::change::{Change, NicParameter, Target};
+use crate::facts::Facts;
 use crate::host::Host;
 use crate::persist::{self, FileDue, Persist};
 use crate::refusal::Refusal;
@@ -107,6 +108,16 @@ pub fn apply_and_look_again(
         return Err(ApplyError::Refused { refusal: refusal.into(), undone, stuck });
     }
     Ok(Applied { needs_persist: needs_persist(changes, &run.state), steps: run.steps })
+}
+
+/// Why nothing should be applied from here unless the state folder is named: a container's own goes with the container, and what it changed
+/// is the host's and stays.
+pub fn would_forget(facts: &Facts) -> Option<String> {
+    let kind = facts.container.as_ref()?;
+    Some(format!(
+        "this is a container ({kind}), and what was there before would be forgotten with it. Run it on the host, or name a folder \
+         that outlives the container: --state-dir. Nothing was changed"
+    ))
 }
 
 /// What [`apply`] would do, without doing it. What the kernel would refuse cannot be known.

@@ -6,6 +6,7 @@ use sluice_tuning::advice::Report;
 use sluice_tuning::apply::{self, Applied, ApplyError, Options, Step};
 use sluice_tuning::change::{Change, Target};
 use sluice_tuning::explain;
+use sluice_tuning::facts::Facts;
 use sluice_tuning::finding::{Finding, Verdict};
 use sluice_tuning::host::Host;
 use sluice_tuning::persist::{DROP_IN, Persist};
@@ -17,6 +18,10 @@ pub(crate) fn apply(host: &Host, arguments: &Arguments, wanted: &Apply) -> Outco
     let report = look(host, &wanted.expectation)?;
     let chosen = chosen(&report, wanted)?;
     let changes = changes(&chosen);
+    let is_kept = arguments.state_dir.is_some() || wanted.dry_run || changes.is_empty();
+    if let (false, Some(sentence)) = (is_kept, apply::would_forget(&Facts::read(host, 0))) {
+        return Err(refused(sentence));
+    }
     let persist = wanted.persist.then(|| persist(host, arguments, wanted));
     let options = Options { persist, now_unix_s: now_unix_s() };
     let applied = if wanted.dry_run {
@@ -73,13 +78,8 @@ fn persist(host: &Host, arguments: &Arguments, wanted: &Apply) -> Persist {
     say("--except", list(&wanted.except));
     let folder = host.state_folder().display();
     say("--state-dir", arguments.state_dir.is_some().then(|| folder.to_string()));
-    let packaged = Persist { arguments: words, ..Persist::default() };
-    // Below another root this very program need not be.
-    let program = host.is_this().then(|| std::env::current_exe().ok()).flatten();
-    match program.and_then(|program| program.into_os_string().into_string().ok()) {
-        Some(program) => Persist { program, ..packaged },
-        None => packaged,
-    }
+    // The installed program, never this one: root runs it at each start, and this one may lie where others can write.
+    Persist { arguments: words, ..Persist::default() }
 }
 
 fn failure(error: &ApplyError, chosen: &[&Finding]) -> Failure {

@@ -45,7 +45,7 @@ pub(crate) struct FileDue {
 impl Persist {
     /// The files that are not yet as `state` wants them.
     pub(crate) fn due(&self, host: &Host, state: &State) -> Result<Vec<FileDue>, Refusal> {
-        let wanted = [(SYSCTL_FILE, sysctl_file(state)), (DROP_IN, self.drop_in(state))];
+        let wanted = [(SYSCTL_FILE, sysctl_file(host, state)), (DROP_IN, self.drop_in(state))];
         let mut due = Vec::new();
         for (path, text) in wanted {
             let Some(text) = text else { continue };
@@ -80,12 +80,16 @@ impl Persist {
     }
 }
 
-fn sysctl_file(state: &State) -> Option<String> {
+/// A value that somebody raised since stays raised when the file is read.
+fn sysctl_file(host: &Host, state: &State) -> Option<String> {
     let mut text = header("sysctl --system");
     let mut is_empty = true;
     for entry in &state.entries {
         if let Target::Sysctl { name } = &entry.target {
-            let _ = writeln!(text, "{name} = {}", entry.after);
+            let now = entry.target.read(host).unwrap_or_default();
+            let is_raised = matches!((now.parse::<u64>(), entry.after.parse::<u64>()), (Ok(now), Ok(after)) if now > after);
+            let value = if is_raised { &now } else { &entry.after };
+            let _ = writeln!(text, "{name} = {value}");
             is_empty = false;
         }
     }

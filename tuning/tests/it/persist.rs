@@ -144,3 +144,14 @@ fn files_of_a_state_that_was_lost_are_ours_all_the_same() {
     assert!(restore(&tree.host(), false).unwrap().is_complete());
     assert!(!tree.root().join(SYSCTL_FILE.trim_start_matches('/')).exists());
 }
+
+#[test]
+fn what_somebody_raised_since_is_not_lowered_by_the_file() {
+    let tree = Tree::stock_vm();
+    let plan = [sysctl("net.core.rmem_max", "16777216")];
+    apply(&tree.host(), &plan, &until_the_reboot()).unwrap();
+    tree.write("proc/sys/net/core/rmem_max", "67108864\n");
+    // A check finds it good, so that it is in no plan any more.
+    apply(&tree.host(), &[], &for_good()).unwrap();
+    assert_eq!(lines(&tree, SYSCTL_FILE), ["net.core.rmem_max = 67108864"]);
+}
