@@ -113,7 +113,10 @@ async fn checked(
         };
         let mut left = unread;
         if targets.len() > TARGETS_MAX {
-            left.insert(0, format!("{} more than the first {TARGETS_MAX}", targets.len() - TARGETS_MAX));
+            left.insert(
+                0,
+                format!("{} more than the first {TARGETS_MAX}", targets.len() - TARGETS_MAX),
+            );
         }
         Ok(Some((check_announced(&subject, &targets, &own, limit).await, left)))
     };

@@ -104,7 +104,9 @@ fn every_candidate_of_a_server_answers_and_nothing_is_left_behind() {
 #[test]
 fn the_report_for_people_fits_a_terminal() {
     let serving = Serving::start("doctor-text", &["serve", "--drain-timeout=0"]);
-    let output = doctor(&["--server", &url_of(&serving), "--timeout", PATIENCE], &[]).output().expect("it runs");
+    let output = doctor(&["--server", &url_of(&serving), "--timeout", PATIENCE], &[])
+        .output()
+        .expect("it runs");
     let said = text(&output.stdout);
     assert!(said.lines().all(|line| line.chars().count() <= 100), "{said}");
     for part in ["examined from its own host", "answered in", "failure  address", "Fix: "] {
@@ -203,7 +205,10 @@ fn a_server_with_https_is_examined_when_its_certificate_is_trusted() {
     let url = url_of(&serving).replace("127.0.0.1", "localhost");
     let run = |bundle: &std::path::Path| {
         let bundle = bundle.to_str().expect("text");
-        let mut command = doctor(&["--json", "--server", &url, "--timeout", PATIENCE], &[("SSL_CERT_FILE", bundle)]);
+        let mut command = doctor(
+            &["--json", "--server", &url, "--timeout", PATIENCE],
+            &[("SSL_CERT_FILE", bundle)],
+        );
         Examined::of(&command.output().expect("it runs"))
     };
     let examined = run(&certificate);
@@ -253,7 +258,10 @@ fn an_interrupted_ticket_leaves_nothing_behind() {
     let elsewhere = [("RTCD_RTC_ICEHOSTOVERRIDE", "198.51.100.77")];
     let (command, folder) = command("doctor-ticket", &["serve", "--drain-timeout=0"], &elsewhere);
     let serving = Serving::spawn(command, folder, &media_port());
-    let mut waiting = Waiting::spawn(doctor(&["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE], &[]));
+    let mut waiting = Waiting::spawn(doctor(
+        &["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE],
+        &[],
+    ));
     assert!(waiting.ticket.len() > 50, "{}", waiting.ticket);
     let calls = serving.ask("GET /v1/calls", "");
     assert!(calls.contains(r#""sessions":2"#), "{calls}");
@@ -265,7 +273,8 @@ fn an_interrupted_ticket_leaves_nothing_behind() {
 #[test]
 fn a_server_on_loopback_alone_gives_no_ticket() {
     let serving = Serving::start("doctor-no-ticket", &["serve", "--drain-timeout=0"]);
-    let output = doctor(&["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE], &[]).output();
+    let output =
+        doctor(&["--ticket", "--server", &url_of(&serving), "--timeout", PATIENCE], &[]).output();
     let output = output.expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("no address but loopback"), "{}", text_of(&output));
@@ -329,7 +338,9 @@ fn a_ticket_shows_from_another_host_what_the_own_host_cannot_see() {
     let Some(host) = Host::new() else { return };
     let neighbour = host.neighbour();
     let _serving = serve_on(&host, "doctor-elsewhere", &[]);
-    let mut waiting = Waiting::spawn(host.within(doctor(&["--ticket", "--wait", "600", "--timeout", PATIENCE], &[])));
+    let mut waiting = Waiting::spawn(
+        host.within(doctor(&["--ticket", "--wait", "600", "--timeout", PATIENCE], &[])),
+    );
     let ticket = waiting.ticket.clone();
     let examined = examine_on(&neighbour, &["--from", &ticket, "--timeout", PATIENCE]);
     assert_eq!(examined.checks(), ["udp 10.9.0.1:8443 answered", "tcp 10.9.0.1:8443 answered"]);
