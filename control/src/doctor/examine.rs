@@ -159,8 +159,9 @@ fn vantage(node: &Node, host: &str) -> Vantage {
     let bridges = Host::read(Path::new("/"));
     let is_bridge = |ip| matches!(bridges.device_of(ip), Some((_, Device::Bridge)));
     let tells = |ip: &IpAddr| {
-        !matches!(Reach::of(*ip), Reach::Loopback | Reach::LinkLocal)
-            && !(is_bridge(*ip) && is_ours(*ip))
+        let is_local = matches!(Reach::of(*ip), Reach::Loopback | Reach::LinkLocal);
+        let is_own_bridge = is_bridge(*ip) && is_ours(*ip);
+        !is_local && !is_own_bridge
     };
     let listening = listening(node);
     let mut ips = listening.iter().map(|target| target.address.ip()).filter(tells).peekable();
