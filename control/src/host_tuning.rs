@@ -38,6 +38,13 @@ pub struct Look {
     pub report: Report,
 }
 
+impl Look {
+    /// How many findings have this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.report.findings.iter().filter(|finding| finding.verdict == verdict).count()
+    }
+}
+
 /// Whether somebody would notice a card that is away for a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Calls {
@@ -197,25 +204,27 @@ impl HostTuning {
         }
     }
 
+    fn apply_at_start(&self) {
+        match self.apply(Calls::None) {
+            Ok(applied) => {
+                applied.done.iter().for_each(|step| tracing::info!("tuned: {step}"));
+                applied.left.iter().for_each(|step| tracing::warn!("left as it is: {step}"));
+                if !applied.done.is_empty() {
+                    tracing::info!("to put all of it back: sluice-tune restore");
+                }
+            }
+            Err(Refusal::Failed(reason)) => tracing::warn!("the host was not tuned: {reason}"),
+            Err(Refusal::NotAllowed) => {}
+        }
+    }
+
     /// Looks for the first time, applies where the mode says so, and says in the log what is left.
     pub fn start(&self) {
-        if self.look().is_none() {
-            return;
-        }
-        if self.mode == TuneMode::Apply {
-            match self.apply(Calls::None) {
-                Ok(applied) => {
-                    applied.done.iter().for_each(|step| tracing::info!("tuned: {step}"));
-                    applied.left.iter().for_each(|step| tracing::warn!("left as it is: {step}"));
-                    if !applied.done.is_empty() {
-                        tracing::info!("to put all of it back: sluice-tune restore");
-                    }
-                }
-                Err(Refusal::Failed(reason)) => {
-                    tracing::warn!("the host was not tuned: {reason}");
-                }
-                Err(Refusal::NotAllowed) => {}
-            }
+        match self.mode {
+            TuneMode::Off => {}
+            TuneMode::Check => drop(self.look()),
+            // It looks by itself.
+            TuneMode::Apply => self.apply_at_start(),
         }
         let Some(look) = self.last() else { return };
         for finding in &look.report.findings {
@@ -223,7 +232,7 @@ impl HostTuning {
                 tracing::warn!("{}", sentence(finding));
             }
         }
-        let better = look.report.findings.iter().filter(|f| f.verdict == Verdict::Better).count();
+        let better = look.count(Verdict::Better);
         if better > 0 {
             tracing::info!("{better} settings of this host could be better: sluice-tune check");
         }

@@ -11,7 +11,7 @@ use crate::facts::Facts;
 use crate::host::Host;
 use crate::persist::{self, FileDue, Persist};
 use crate::refusal::Refusal;
-use crate::state::{Content, Lock, NoLock, State, StateError};
+use crate::state::{Content, Lock, NoLock, State, StateError, busy};
 
 /// How changes are made.
 #[derive(Clone, Debug, Default)]
@@ -432,11 +432,7 @@ impl fmt::Display for Step {
 impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy(lock) => write!(
-                f,
-                "another sluice-tune is at work, or a server that tunes ({} is locked). Nothing was changed; try again when it is done",
-                lock.display()
-            ),
+            Self::Busy(lock) => f.write_str(&busy(lock)),
             Self::State(error) => error.fmt(f),
             Self::Refused { refusal, undone, stuck } => {
                 write!(f, "{refusal}. ")?;

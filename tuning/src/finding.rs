@@ -21,6 +21,19 @@ pub enum Verdict {
     Wrong,
 }
 
+impl Verdict {
+    /// Its name for programs, as it is serialized.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Note => "note",
+            Self::Unknown => "unknown",
+            Self::Better => "better",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
 /// One row of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {

@@ -10,7 +10,7 @@ use crate::apply::{put, set_exactly};
 use crate::host::Host;
 use crate::persist::{DROP_IN, content};
 use crate::refusal::Refusal;
-use crate::state::{Entry, Lock, NoLock, SavedFile, State, StateError};
+use crate::state::{Entry, Lock, NoLock, SavedFile, State, StateError, busy};
 
 /// What became of one value or file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -248,11 +248,7 @@ impl fmt::Display for Restoration {
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Busy(lock) => write!(
-                f,
-                "another sluice-tune is at work, or a server that tunes ({} is locked). Nothing was changed; try again when it is done",
-                lock.display()
-            ),
+            Self::Busy(lock) => f.write_str(&busy(lock)),
             Self::State(error) => error.fmt(f),
             Self::Refused(refusal) => {
                 write!(

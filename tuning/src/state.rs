@@ -303,6 +303,14 @@ impl Drop for Lock {
     }
 }
 
+/// What is said of a lock that another run holds.
+pub(crate) fn busy(lock: &Path) -> String {
+    format!(
+        "another sluice-tune is at work, or a server that tunes ({} is locked). Nothing was changed; try again when it is done",
+        lock.display()
+    )
+}
+
 /// Why there is no lock.
 pub(crate) enum NoLock {
     /// Another run has it, by this file.

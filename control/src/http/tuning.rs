@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::App;
 use crate::config::TuneMode;
 use crate::error::{ApiError, Code, Problem};
-use crate::host_tuning::{Calls, HostTuning, Look, Refusal};
+use crate::host_tuning::{Calls, Done, HostTuning, Refusal};
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(apply)).routes(routes!(restore))
@@ -39,7 +39,7 @@ impl TuningSummary {
     /// Of the last look.
     pub(super) fn of(tuning: &HostTuning) -> Self {
         let last = tuning.last();
-        let count = |verdict| count(last.as_deref(), verdict);
+        let count = |verdict| last.as_ref().map_or(0, |look| look.count(verdict));
         Self {
             mode: mode_name(tuning.mode()).to_owned(),
             load: tuning.goal().load.to_string(),
@@ -56,12 +56,6 @@ fn mode_name(mode: TuneMode) -> &'static str {
         TuneMode::Check => "check",
         TuneMode::Apply => "apply",
     }
-}
-
-/// How many findings of a look have this verdict.
-pub(crate) fn count(look: Option<&Look>, verdict: Verdict) -> usize {
-    let findings = look.map_or(&[][..], |look| &look.report.findings[..]);
-    findings.iter().filter(|finding| finding.verdict == verdict).count()
 }
 
 /// The host's settings.
@@ -100,17 +94,6 @@ pub struct SettingView {
     pub remedy: Option<String>,
 }
 
-/// The word for a verdict.
-pub(crate) fn verdict_name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Good => "good",
-        Verdict::Note => "note",
-        Verdict::Unknown => "unknown",
-        Verdict::Better => "better",
-        Verdict::Wrong => "wrong",
-    }
-}
-
 impl From<&Finding> for SettingView {
     fn from(finding: &Finding) -> Self {
         Self {
@@ -119,7 +102,7 @@ impl From<&Finding> for SettingView {
             found: finding.found.clone(),
             wanted: finding.wanted.clone(),
             formula: finding.formula.clone(),
-            verdict: verdict_name(finding.verdict).to_owned(),
+            verdict: finding.verdict.name().to_owned(),
             why: finding.setting.why.to_owned(),
             source: finding.setting.source.to_owned(),
             effect: finding.setting.effect.to_owned(),
@@ -138,6 +121,12 @@ pub struct TuningDone {
     pub left: Vec<String>,
     /// The settings afterwards.
     pub tuning: TuningView,
+}
+
+impl TuningDone {
+    fn of(Done { done, left }: Done, tuning: &HostTuning) -> Self {
+        Self { done, left, tuning: view(tuning) }
+    }
 }
 
 /// Looks at the host's settings anew.
@@ -174,7 +163,7 @@ async fn apply(State(app): State<App>) -> Result<Json<TuningDone>, ApiError> {
     aside(&app, move |tuning| {
         let applied = tuning.apply(calls).map_err(refused)?;
         tracing::info!(changes = applied.done.len(), "the host was tuned: the API asked for it");
-        Ok(Json(TuningDone { done: applied.done, left: applied.left, tuning: view(tuning) }))
+        Ok(Json(TuningDone::of(applied, tuning)))
     })
     .await
 }
@@ -197,7 +186,7 @@ async fn restore(State(app): State<App>) -> Result<Json<TuningDone>, ApiError> {
             changes = restored.done.len(),
             "the host was put back: the API asked for it"
         );
-        Ok(Json(TuningDone { done: restored.done, left: restored.left, tuning: view(tuning) }))
+        Ok(Json(TuningDone::of(restored, tuning)))
     })
     .await
 }

@@ -8,7 +8,6 @@ use sluice_engine::shard::handle::EngineFacts;
 use sluice_tuning::finding::Verdict;
 
 use crate::host_tuning::HostTuning;
-use crate::http::tuning::{count, verdict_name};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct VerdictLabel {
@@ -28,8 +27,8 @@ pub(super) fn register(registry: &mut Registry, facts: &EngineFacts, tuning: &Ho
     let settings = Family::<VerdictLabel, Gauge>::default();
     let last = tuning.last();
     for verdict in VERDICTS {
-        let count = count(last.as_deref(), verdict);
-        let label = VerdictLabel { verdict: verdict_name(verdict) };
+        let count = last.as_ref().map_or(0, |look| look.count(verdict));
+        let label = VerdictLabel { verdict: verdict.name() };
         settings.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     let help = "Settings of the host by how they stood at the last look";
